@@ -1,0 +1,1 @@
+"""The wire contract of Hyperferry: protocol definitions and the stubs generated from them."""
