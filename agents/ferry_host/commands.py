@@ -1,0 +1,150 @@
+"""What the host core asks the agent to do, in the order of the list. None of it may block."""
+
+from dataclasses import dataclass
+
+from ferry_types.messages import BeginOutgoing, HostEnvelope
+from ferry_types.vms import VmSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Send to the coordinator if the stream is open; what matters is repeated after a rejoin."""
+
+    envelope: HostEnvelope
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeadline:
+    """Guests may run while the monotonic clock is below this; None closes the gate at once (rule L1)."""
+
+    deadline_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetBeat:
+    """Send ``Beat`` this often, and at once."""
+
+    beat_s: float
+    era: str
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootImage:
+    """Make memory and fill it; answers Booted or BootFailed."""
+
+    spec: VmSpec
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunVcpu:
+    """Start or resume the vCPU under this epoch; answers QuantumRan."""
+
+    vm: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldVcpu:
+    """Pause the vCPU; memory stays."""
+
+    vm: str
+
+
+@dataclass(frozen=True, slots=True)
+class HaltImage:
+    """Stop the vCPU and free the memory; answers Halted."""
+
+    vm: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyImage:
+    """Stop the vCPU if there is one and free the memory; no answer."""
+
+    vm: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateIncoming:
+    """Make memory for an arriving VM; answers IncomingAllocated or IncomingFailed."""
+
+    migration_id: str
+    token: str
+    spec: VmSpec
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropIncoming:
+    """Forget an arriving VM: end its streams, free its memory; no answer."""
+
+    migration_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptIncoming:
+    """The arrived image becomes a VM of this host, under this epoch, its vCPU not yet running."""
+
+    migration_id: str
+    vm: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartOutgoing:
+    """Copy a VM to the target; answers OutgoingProgress, SwitchDue, FinalCopyDue, OutgoingFailed."""
+
+    order: BeginOutgoing
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchOver:
+    """The hand-off is armed: pause the guest and send its last pages."""
+
+    migration_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendFinal:
+    """The point of no return is passed: send the end of the final copy."""
+
+    migration_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopOutgoing:
+    """End the attempt's streams and forget it; no answer."""
+
+    migration_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSource:
+    """The target runs: delete the image; answers SourceGone. Seconds on the target's monotonic clock."""
+
+    migration_id: str
+    vm: str
+    first_quantum_at_s: float
+
+
+Command = (
+    Report
+    | SetDeadline
+    | SetBeat
+    | BootImage
+    | RunVcpu
+    | HoldVcpu
+    | HaltImage
+    | DestroyImage
+    | AllocateIncoming
+    | DropIncoming
+    | AdoptIncoming
+    | StartOutgoing
+    | SwitchOver
+    | SendFinal
+    | StopOutgoing
+    | ReleaseSource
+)

@@ -1,0 +1,117 @@
+"""The host's side of its lease (rules L1, L2, L4).
+
+The deadline counts from *sending* the renewal. When it has passed, whatever was to be done first closes
+the gate, holds every VM and begins a new session; nothing of the old session counts any more.
+"""
+
+from dataclasses import replace
+
+from ferry_host import images, moves
+from ferry_host.commands import HoldVcpu, SetBeat, SetDeadline
+from ferry_host.state import INCOMING
+from ferry_host.turn import Turn
+from ferry_types.errors import failed
+from ferry_types.messages import ArmHandOff, Grant, Join, ProposeAbort, Renewal, VmRunning, Welcome
+from ferry_types.profiles import LeaseTiming
+from ferry_types.vms import ImagePhase
+
+_HELD = frozenset({ImagePhase.BOOTING, ImagePhase.RAISING, ImagePhase.RUNNING, ImagePhase.SWITCHING})
+"""An image that awaits the outcome of a hand-off needs no hold: only an order can make it run."""
+
+
+def check_deadline(turn: Turn) -> None:
+    """First thing in every turn: has the lease run out?"""
+    if turn.state.deadline_s is not None and turn.now >= turn.state.deadline_s:
+        turn.state.deadline_s = None
+        turn.do(SetDeadline(None))
+        _begin_session(turn)
+
+
+def on_connected(turn: Turn) -> None:
+    """Join. A host that comes without a lease comes in a new session: the coordinator may have judged it."""
+    turn.state.connected = True
+    turn.state.welcome = False
+    if turn.state.deadline_s is None:
+        _begin_session(turn)
+    else:
+        _join(turn)
+
+
+def _begin_session(turn: Turn) -> None:
+    state = turn.state
+    given_up = []
+    for image in list(state.images.values()):
+        if image.phase in INCOMING:
+            images.remove(turn, image)
+        elif image.phase in _HELD:
+            turn.do(HoldVcpu(image.name))
+            held = turn.put(replace(image, held=True))
+            if held.outgoing is not None:
+                given_up.append(held.outgoing.migration_id)
+                moves.give_up_outgoing(turn, held)
+    state.session += 1
+    state.sent_at.clear()
+    state.welcome = False
+    _join(turn)
+    for migration_id in given_up:
+        turn.end_move(migration_id, failed("the lease of the source's host ran out"))
+
+
+def _join(turn: Turn) -> None:
+    """Say who is here and what it holds."""
+    state = turn.state
+    if not state.connected:
+        return
+    identity = state.identity
+    turn.report(
+        Join(
+            identity.name,
+            identity.uuid,
+            identity.address,
+            identity.echo_address,
+            identity.capacity,
+            identity.version,
+            tuple(state.images[name].report() for name in sorted(state.images)),
+        )
+    )
+
+
+def on_welcome(turn: Turn, welcome: Welcome) -> None:
+    """Begin to renew, and repeat what a broken stream may have swallowed."""
+    state = turn.state
+    state.welcome = True
+    state.timing = LeaseTiming("granted", welcome.beat_s, welcome.lease_s)
+    turn.do(SetBeat(welcome.beat_s, welcome.era, welcome.cluster))
+    for image in list(state.images.values()):
+        if image.phase is ImagePhase.RUNNING and not image.held and image.ran_at_s is not None:
+            turn.report(VmRunning(image.name, image.epoch, image.arrived_by, image.ran_at_s))
+        if image.outgoing is None:
+            continue
+        if image.outgoing.broken:
+            turn.report(ProposeAbort(image.outgoing.migration_id, image.outgoing.broken))
+        elif image.phase is ImagePhase.RUNNING and image.outgoing.switch_due:
+            turn.report(ArmHandOff(image.outgoing.migration_id))
+
+
+def on_beat(turn: Turn) -> None:
+    """Ask for another stretch."""
+    state = turn.state
+    if not state.connected or not state.welcome or state.timing is None:
+        return
+    oldest_useful = turn.now - state.timing.lease_s
+    state.sent_at = {seq: at for seq, at in state.sent_at.items() if at > oldest_useful}
+    state.sent_at[state.next_seq] = turn.now
+    turn.report(Renewal(state.next_seq))
+    state.next_seq += 1
+
+
+def on_grant(turn: Turn, grant: Grant) -> None:
+    """The lease holds until ``L(1-e)`` after that renewal was sent."""
+    state = turn.state
+    sent_at = state.sent_at.pop(grant.seq, None)
+    if sent_at is None or state.timing is None:
+        return
+    deadline_s = sent_at + state.timing.host_span_s
+    if deadline_s > turn.now and (state.deadline_s is None or deadline_s > state.deadline_s):
+        state.deadline_s = deadline_s
+        turn.do(SetDeadline(deadline_s))

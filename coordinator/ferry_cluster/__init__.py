@@ -1,0 +1,1 @@
+"""The rules of the cluster, as pure state machines: membership, ownership, placement, queue, failover."""

@@ -1,0 +1,201 @@
+"""What admins ask for: creating, starting, stopping, removing and moving VMs.
+
+A request is refused as a whole, with the name of the rule, or accepted as a whole.
+"""
+
+from dataclasses import replace
+
+from ferry_cluster import moves, ownership
+from ferry_cluster.inputs import CancelMove, CreateVm, MigrateVm, RemoveVm, TurnOffVm, TurnOnVm
+from ferry_cluster.placement import check_host, choose_host
+from ferry_cluster.records import MigrationRecord, Ownership, VmRecord
+from ferry_cluster.turn import Turn
+from ferry_types.errors import Refusal, not_found, refused
+from ferry_types.events import MIGRATION_CHANGED, VM_CHANGED
+from ferry_types.messages import StopVm
+from ferry_types.migrations import ENDED, MigrationState
+
+
+def no_vm(name: str) -> Refusal:
+    """There is no VM of that name."""
+    return not_found(f"there is no VM {name}", "ferry vm list shows those that exist")
+
+
+def no_node(name: str) -> Refusal:
+    """There is no node of that name."""
+    return not_found(f"there is no node {name}", "ferry node list shows those that exist")
+
+
+def no_migration(migration_id: str) -> Refusal:
+    """There is no move with that id."""
+    return not_found(f"there is no migration {migration_id}", "ferry migration list shows them")
+
+
+def _wait(turn: Turn, what: str, vm: str, request: int) -> None:
+    key = (what, vm)
+    turn.state.waiting[key] = (*turn.state.waiting.get(key, ()), request)
+
+
+def on_create(turn: Turn, event: CreateVm) -> None:
+    """A new VM, started at once unless told otherwise; answered when it runs."""
+    name = event.spec.name
+    if name in turn.state.vms:
+        problem: Refusal | None = refused(
+            "unique name", f"there is a VM {name} already", "choose another name"
+        )
+    elif event.node and event.node not in turn.state.nodes:
+        problem = no_node(event.node)
+    elif not event.start:
+        problem = None
+    elif event.node:
+        problem = check_host(turn.state, turn.now, event.node, event.spec.memory_bytes)
+    else:
+        chosen = choose_host(turn.state, turn.now, event.spec.memory_bytes)
+        problem = chosen if isinstance(chosen, Refusal) else None
+    if problem is not None:
+        turn.reply(event.request, problem)
+        return
+    vm = VmRecord(event.spec, wanted=event.start, unproven=event.start)
+    turn.write(Ownership(name, turn.state.epoch_floor))
+    turn.write(vm)
+    turn.log(VM_CHANGED, f"{name} was created", vm=name)
+    if not event.start:
+        turn.reply(event.request, name)
+        return
+    _wait(turn, "on", name, event.request)
+    if event.node:
+        ownership.assign(turn, vm, event.node)
+    else:
+        ownership.place(turn, vm)
+
+
+def on_turn_on(turn: Turn, event: TurnOnVm) -> None:
+    """Start a VM; answered when it runs."""
+    vm = turn.state.vms.get(event.vm)
+    if vm is None:
+        turn.reply(event.request, no_vm(event.vm))
+        return
+    owner = turn.state.owners[event.vm]
+    if owner.node is not None:
+        rule = "vm off" if vm.wanted else "vm stopping"
+        what = "is on already" if vm.wanted else "is being stopped"
+        turn.reply(event.request, refused(rule, f"{event.vm} {what}, on {owner.node}"))
+        return
+    turn.state.refused_by.pop(event.vm, None)
+    chosen = choose_host(turn.state, turn.now, vm.spec.memory_bytes)
+    if isinstance(chosen, Refusal):
+        turn.reply(event.request, chosen)
+        return
+    vm = replace(vm, wanted=True)
+    _wait(turn, "on", event.vm, event.request)
+    ownership.assign(turn, vm, chosen)
+
+
+def on_turn_off(turn: Turn, event: TurnOffVm) -> None:
+    """Turn a VM off; answered when its host has done so."""
+    vm = turn.state.vms.get(event.vm)
+    if vm is None:
+        turn.reply(event.request, no_vm(event.vm))
+        return
+    move = turn.state.migration_of(event.vm)
+    if move is not None:
+        hint = f"wait for it, or cancel it: ferry migration cancel {move.id}"
+        turn.reply(event.request, refused("one move at a time", f"{event.vm} is moving ({move.id})", hint))
+        return
+    owner = turn.state.owners[event.vm]
+    if owner.node is None and not vm.wanted:
+        turn.reply(event.request, refused("vm running", f"{event.vm} is off already"))
+        return
+    turn.write(replace(vm, wanted=False, reason=""))
+    if owner.node is None:
+        turn.reply(event.request, event.vm)
+        return
+    _wait(turn, "off", event.vm, event.request)
+    turn.answer_waiting("on", event.vm, refused("vm stopping", f"{event.vm} was stopped"))
+    turn.order(owner.node, StopVm(event.vm, owner.epoch))
+
+
+def on_remove(turn: Turn, event: RemoveVm) -> None:
+    """Delete a VM that is off."""
+    vm = turn.state.vms.get(event.vm)
+    if vm is None:
+        turn.reply(event.request, no_vm(event.vm))
+    elif turn.state.owners[event.vm].node is not None:
+        turn.reply(
+            event.request,
+            refused("vm off", f"{event.vm} is on", f"stop it first: ferry vm stop {event.vm}"),
+        )
+    else:
+        ownership.forget_vm(turn, vm)
+        turn.log(VM_CHANGED, f"{event.vm} was removed", vm=event.vm)
+        turn.reply(event.request, event.vm)
+
+
+def on_migrate(turn: Turn, event: MigrateVm) -> None:
+    """Queue a live migration; answered with its record (the plan alone with dry run)."""
+    planned = _plan(turn, event)
+    if isinstance(planned, MigrationRecord) and not event.dry_run:
+        turn.write(planned)
+        turn.state.accepted_at[planned.id] = turn.now
+        turn.log(
+            MIGRATION_CHANGED,
+            f"move {planned.id} of {planned.vm} from {planned.source} to {planned.target} was requested",
+            planned.source,
+            planned.vm,
+        )
+    turn.reply(event.request, planned)
+
+
+def _plan(turn: Turn, event: MigrateVm) -> MigrationRecord | Refusal:
+    state = turn.state
+    vm = state.vms.get(event.vm)
+    if vm is None:
+        return no_vm(event.vm)
+    if event.to != "best" and event.to not in state.nodes:
+        return no_node(event.to)
+    owner = state.owners[event.vm]
+    move = state.migration_of(event.vm)
+    if move is not None:
+        hint = f"wait for it, or cancel it: ferry migration cancel {move.id}"
+        return refused("one move at a time", f"{event.vm} is moving already ({move.id})", hint)
+    if owner.node is None or state.running.get(event.vm) != owner.epoch or event.vm in state.held:
+        return refused("vm running", f"{event.vm} does not run", "only a running VM moves live")
+    if event.to == owner.node:
+        return refused("same node", f"{event.vm} is on {owner.node} already", "choose another node")
+    memory_bytes = vm.spec.memory_bytes
+    if event.to == "best":
+        target = choose_host(state, turn.now, memory_bytes, frozenset({owner.node}))
+    else:
+        target = check_host(state, turn.now, event.to, memory_bytes) or event.to
+    if isinstance(target, Refusal):
+        return target
+    number = max((known.number for known in state.migrations.values()), default=0) + 1
+    return MigrationRecord(
+        id=f"m{number}",
+        vm=event.vm,
+        source=owner.node,
+        target=target,
+        epoch=owner.epoch,
+        token=event.token,
+        options=event.options,
+        state=MigrationState.QUEUED,
+        memory_bytes=memory_bytes,
+        requested_at_us=event.requested_at_us,
+    )
+
+
+def on_cancel(turn: Turn, event: CancelMove) -> None:
+    """Cancel a move at any time before its commit."""
+    move = turn.state.migrations.get(event.migration_id)
+    if move is None:
+        turn.reply(event.request, no_migration(event.migration_id))
+    elif move.state in ENDED:
+        turn.reply(event.request, refused("move under way", f"{move.id} is {move.state} already"))
+    elif turn.state.is_committed(move):
+        turn.reply(
+            event.request,
+            refused("before the commit", f"{move.id} is committed: {move.vm} belongs to {move.target} now"),
+        )
+    else:
+        moves.end(turn, move, MigrationState.CANCELLED, "cancelled on request")
+        turn.reply(event.request, turn.state.migrations[move.id])

@@ -1,0 +1,167 @@
+"""The cluster core: ``handle(event, now) -> commands``.
+
+It does no I/O, reads no clock and draws no random number; ``now`` is monotonic seconds of the
+coordinator's process.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ferry_cluster import admin, membership, moves, ownership
+from ferry_cluster.commands import Command
+from ferry_cluster.inputs import (
+    CancelMove,
+    CreateVm,
+    Event,
+    HostMessage,
+    MigrateVm,
+    RemoveVm,
+    StreamClosed,
+    Tick,
+    TurnOffVm,
+    TurnOnVm,
+)
+from ferry_cluster.invariants import check_state
+from ferry_cluster.records import NodeRecord, Record
+from ferry_cluster.state import Attendance, ClusterSettings, ClusterState
+from ferry_cluster.turn import Turn
+from ferry_cluster.views import MigrationView, NodeView, VmView, migration_view, node_view, vm_view
+from ferry_types.errors import FerryError
+from ferry_types.events import COORDINATOR_UP
+from ferry_types.messages import (
+    ArmHandOff,
+    IncomingPrepared,
+    Join,
+    MigrationFailed,
+    MigrationProgress,
+    OrderRefused,
+    ProposeAbort,
+    RaiseEpoch,
+    Renewal,
+    SourceReleased,
+    TargetReady,
+    VmRunning,
+    VmStopped,
+)
+
+__all__ = ["Cluster", "ClusterSettings"]
+
+
+_REQUESTS: Mapping[type, Callable[[Turn, Any], None]] = {
+    CreateVm: admin.on_create,
+    TurnOnVm: admin.on_turn_on,
+    TurnOffVm: admin.on_turn_off,
+    RemoveVm: admin.on_remove,
+    MigrateVm: admin.on_migrate,
+    CancelMove: admin.on_cancel,
+}
+
+_REPORTS: Mapping[type, Callable[[Turn, NodeRecord, Any], None]] = {
+    Renewal: membership.on_renewal,
+    VmRunning: moves.on_running,
+    VmStopped: ownership.on_vm_stopped,
+    OrderRefused: moves.on_order_refused,
+    RaiseEpoch: ownership.on_raise_epoch,
+    IncomingPrepared: moves.on_incoming_prepared,
+    MigrationProgress: moves.on_progress,
+    ArmHandOff: moves.on_arm,
+    TargetReady: moves.on_target_ready,
+    ProposeAbort: moves.on_propose_abort,
+    MigrationFailed: moves.on_failed,
+    SourceReleased: moves.on_source_released,
+}
+
+
+class Cluster:
+    """One reign: the rules over one state. A driver feeds it and carries out what it returns."""
+
+    def __init__(self, settings: ClusterSettings, term: int, records: Iterable[Record], now: float) -> None:
+        self.settings = settings
+        self.term = term
+        self.state = ClusterState.from_records(records)
+        self.state.last_now = now
+        # Rule L5: a coordinator that started or took over judges nobody for a whole L(1+e).
+        self.state.judge_after = now + settings.timing.coordinator_span_s
+        for name, node in self.state.nodes.items():
+            lease_until = self.state.judge_after if node.up else None
+            self.state.attendance[name] = Attendance(lease_until=lease_until)
+
+    def start(self, now: float) -> list[Command]:
+        """What to do once, before the first event."""
+        turn = Turn(self.settings, self.state, self.term, now)
+        turn.log(COORDINATOR_UP, f"the coordinator of {self.settings.cluster} is up in term {self.term}")
+        return turn.commands()
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one event at ``now`` (seconds, never falling); the driver carries the list out in order."""
+        turn = Turn(self.settings, self.state, self.term, now)
+        membership.watch_clock(turn)
+        if isinstance(event, HostMessage):
+            self._on_host_message(turn, event)
+        elif isinstance(event, StreamClosed):
+            membership.on_stream_closed(turn, event.stream)
+        elif isinstance(event, Tick):
+            membership.judge(turn)
+        else:
+            _REQUESTS[type(event)](turn, event)
+        if turn.has_writes:
+            ownership.place_waiting(turn)
+        if turn.may_free_slots:
+            moves.start_queued(turn)
+        return turn.commands()
+
+    def _on_host_message(self, turn: Turn, event: HostMessage) -> None:
+        envelope = event.envelope
+        if isinstance(envelope.body, Join):
+            membership.on_join(turn, event.stream, envelope, envelope.body)
+            return
+        name = self.state.streams.get(event.stream)
+        if name is None:
+            return
+        node, present = self.state.nodes[name], self.state.attendance[name]
+        # Rules L2, O3: only the present session of the admitted incarnation is heard.
+        if (
+            present.stream == event.stream
+            and node.incarnation == envelope.incarnation
+            and present.session == envelope.session
+            and present.session > present.lost_session
+        ):
+            _REPORTS[type(envelope.body)](turn, node, envelope.body)
+
+    # --- reads ------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise InvariantViolation if the state breaks an invariant."""
+        check_state(self.state)
+
+    def node_views(self) -> list[NodeView]:
+        """All nodes, by name."""
+        used = self.state.memory_used_bytes()
+        return [node_view(self.state, name, used[name]) for name in sorted(self.state.nodes)]
+
+    def node_view(self, name: str) -> NodeView:
+        """One node. Raises FerryError (not found)."""
+        if name not in self.state.nodes:
+            raise FerryError(admin.no_node(name))
+        return node_view(self.state, name, self.state.memory_used_bytes()[name])
+
+    def vm_views(self) -> list[VmView]:
+        """All VMs, by name."""
+        return [vm_view(self.state, name) for name in sorted(self.state.vms)]
+
+    def vm_view(self, name: str) -> VmView:
+        """One VM. Raises FerryError (not found)."""
+        if name not in self.state.vms:
+            raise FerryError(admin.no_vm(name))
+        return vm_view(self.state, name)
+
+    def migration_views(self) -> list[MigrationView]:
+        """All moves that are kept, oldest first."""
+        moves_known = sorted(self.state.migrations.values(), key=lambda move: move.number)
+        return [migration_view(self.settings, self.state, move.id) for move in moves_known]
+
+    def migration_view(self, migration_id: str) -> MigrationView:
+        """One move. Raises FerryError (not found)."""
+        if migration_id not in self.state.migrations:
+            raise FerryError(admin.no_migration(migration_id))
+        return migration_view(self.settings, self.state, migration_id)

@@ -1,0 +1,211 @@
+"""Nodes, sessions and leases (rules L1 to L5, C1, O3).
+
+::
+
+    (unknown) --Join--> up --no renewal for L(1+e)--> down --Join, new session--> up
+                         \\--Join of a new life--> joining --old life run out--> up
+
+A lease is counted here from *receiving* a renewal, at the host from *sending* it; the host pauses by
+``L(1-e)``, the coordinator acts no earlier than ``L(1+e)``.
+"""
+
+from dataclasses import replace
+
+from ferry_cluster import moves, ownership
+from ferry_cluster.records import NodeRecord, Ownership
+from ferry_cluster.state import Attendance, PendingJoin
+from ferry_cluster.turn import Turn
+from ferry_types.errors import Refusal, refused
+from ferry_types.events import NODE_LOST, NODE_UP
+from ferry_types.messages import (
+    CancelMigration,
+    DiscardVm,
+    GoOn,
+    Grant,
+    HostEnvelope,
+    ImageReport,
+    Join,
+    Renewal,
+    Wait,
+    Welcome,
+)
+from ferry_types.profiles import STALL_AFTER_BEATS
+from ferry_types.vms import ImagePhase
+
+_INCOMING = frozenset({ImagePhase.PREPARING, ImagePhase.RECEIVING, ImagePhase.READY})
+
+
+def watch_clock(turn: Turn) -> None:
+    """A coordinator that did not look at its clock for long waits before it judges anyone (rule L5)."""
+    timing = turn.settings.timing
+    if turn.now - turn.state.last_now > STALL_AFTER_BEATS * timing.beat_s:
+        turn.state.judge_after = turn.now + timing.coordinator_span_s
+    turn.state.last_now = turn.now
+
+
+def on_join(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
+    """Admit a host, let it wait, or turn it away."""
+    known = turn.state.nodes.get(join.name)
+    problem = _join_problem(turn, known, envelope, join)
+    if problem is not None:
+        turn.close(stream, problem)
+    elif known is None or not known.up or known.incarnation == envelope.incarnation:
+        _admit(turn, stream, envelope, join)
+    else:
+        former = turn.state.pending.get(join.name)
+        if former is not None and former.stream != stream:
+            turn.close(former.stream, _claimed(join.name))
+        turn.state.pending[join.name] = PendingJoin(stream, envelope)
+        reason = f"the former agent of {join.name} may still run: waiting until its lease has run out"
+        turn.tell(stream, envelope.incarnation, envelope.session, Wait(reason))
+        turn.attend(join.name, turn.state.attendance[join.name])
+
+
+def _claimed(name: str) -> Refusal:
+    return refused(
+        "live name claimed",
+        f"the name {name} belongs to a host that is up",
+        "choose another --name, or stop the other agent and wait until ferry node list shows it down",
+    )
+
+
+def _join_problem(turn: Turn, known: NodeRecord | None, envelope: HostEnvelope, join: Join) -> Refusal | None:
+    for node in turn.state.nodes.values():
+        if node.uuid == join.uuid and node.name != join.name and node.up:
+            return refused(
+                "identity in use",
+                f"node {node.name} is up with the identity that {join.name} claims",
+                "give every agent a data directory of its own (--dir)",
+            )
+    if known is None:
+        limit = turn.settings.rules.nodes_max
+        if len(turn.state.nodes) >= limit:
+            return refused("node limit", f"a cluster of era {turn.settings.era} has at most {limit} nodes")
+        return None
+    if not known.up:
+        return None
+    if known.uuid != join.uuid:
+        return _claimed(join.name)
+    present = turn.state.attendance[join.name]
+    if known.incarnation == envelope.incarnation:
+        stale = envelope.session < present.session or envelope.session <= present.lost_session
+        return refused("session", "this session has ended", "begin a new one") if stale else None
+    renewed_at = (present.lease_until or 0.0) - turn.settings.timing.coordinator_span_s
+    fresh = turn.now - renewed_at < STALL_AFTER_BEATS * turn.settings.timing.beat_s
+    return _claimed(join.name) if present.stream is not None and fresh else None
+
+
+def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
+    former = turn.state.attendance.get(join.name, Attendance())
+    if former.stream is not None and former.stream != stream:
+        turn.close(former.stream, refused("session", f"node {join.name} has opened another stream"))
+    known = turn.state.nodes.get(join.name)
+    new_life = known is None or known.incarnation != envelope.incarnation
+    new_session = not new_life and envelope.session > former.session
+    record = NodeRecord(
+        join.name,
+        join.uuid,
+        envelope.incarnation,
+        join.address,
+        join.echo_address,
+        join.capacity,
+        join.version,
+        up=True,
+    )
+    if record != known:
+        turn.write(record)
+        turn.log(NODE_UP, f"node {join.name} is up at {join.address}", join.name)
+    turn.state.streams[stream] = join.name
+    # Patience, not a grant: a host that dies before its first renewal is judged like any other.
+    lease_until = turn.now + turn.settings.timing.coordinator_span_s
+    lost_session = 0 if new_life else former.lost_session
+    turn.attend(join.name, Attendance(envelope.session, stream, lease_until, lost_session))
+    timing = turn.settings.timing
+    welcome = Welcome(turn.settings.cluster, timing.beat_s, timing.lease_s, turn.settings.era)
+    turn.grant_needs_term()
+    turn.order(join.name, welcome)
+    for name in [vm for vm, nodes in turn.state.refused_by.items() if join.name in nodes]:
+        turn.state.refused_by[name] -= {join.name}
+    _reconcile(turn, record, join.images, new_session=new_session)
+
+
+def _reconcile(turn: Turn, node: NodeRecord, images: tuple[ImageReport, ...], *, new_session: bool) -> None:
+    """Compare what a host holds with what it owns; an inventory moves no VM on (rule O1)."""
+    by_vm = {image.vm: image for image in images}
+    for image in images:
+        owner = turn.state.owners.get(image.vm)
+        if turn.state.owns(node, image.vm, image.epoch):
+            _keep_image(turn, node, image, new_session=new_session)
+        elif image.phase in _INCOMING:
+            move = turn.state.migrations.get(image.migration_id)
+            if move not in turn.state.active_migrations():
+                turn.order(node.name, CancelMigration(image.migration_id, "the move has ended"))
+        elif owner is None or (
+            owner.epoch >= image.epoch and owner.node != node.name and not _awaits(image, owner)
+        ):
+            turn.order(node.name, DiscardVm(image.vm, image.epoch))
+    for owner in [owned for owned in turn.state.owners.values() if owned.node == node.name]:
+        held = by_vm.get(owner.vm)
+        if held is None or held.epoch != owner.epoch or not turn.state.vms[owner.vm].wanted:
+            ownership.repeat_order(turn, node, owner)
+    moves.reconcile(turn, node, images)
+
+
+def _awaits(image: ImageReport, owner: Ownership) -> bool:
+    """Whether the image was handed over and the target has not been reported running (rule L4)."""
+    return image.phase is ImagePhase.AWAITING and owner.migration_id == image.migration_id
+
+
+def _keep_image(turn: Turn, node: NodeRecord, image: ImageReport, *, new_session: bool) -> None:
+    if image.phase is ImagePhase.AWAITING and turn.state.migration_of(image.vm) is None:
+        # Cannot come from these rules: an armed move ends by a commit or an abort, which raise the epoch.
+        return
+    if image.phase is ImagePhase.RUNNING:
+        turn.state.running[image.vm] = image.epoch
+        if new_session:
+            turn.state.held |= {image.vm}
+        turn.touch_vm(image.vm)
+    turn.order(node.name, GoOn(image.vm, image.epoch))
+
+
+def on_renewal(turn: Turn, node: NodeRecord, message: Renewal) -> None:
+    """Grant, counted from now, once the term has been seen to be the store's still (rules L1, L3)."""
+    present = turn.state.attendance[node.name]
+    lease_until = turn.now + turn.settings.timing.coordinator_span_s
+    turn.state.attendance[node.name] = replace(present, lease_until=lease_until)
+    turn.grant_needs_term()
+    turn.order(node.name, Grant(message.seq))
+
+
+def on_stream_closed(turn: Turn, stream: int) -> None:
+    """Forget the stream; the node stays what it was until its lease runs out."""
+    for name, waiting in list(turn.state.pending.items()):
+        if waiting.stream == stream:
+            del turn.state.pending[name]
+            turn.attend(name, turn.state.attendance[name])
+    attended = turn.state.streams.pop(stream, None)
+    if attended is not None and turn.state.attendance[attended].stream == stream:
+        turn.attend(attended, replace(turn.state.attendance[attended], stream=None))
+
+
+def judge(turn: Turn) -> None:
+    """Declare lost whoever did not renew for L(1+e), and fail its VMs over."""
+    for name, present in list(turn.state.attendance.items()):
+        if present.lease_until is None:
+            continue
+        if turn.now >= max(present.lease_until, turn.state.judge_after):
+            _lose(turn, name, present)
+
+
+def _lose(turn: Turn, name: str, present: Attendance) -> None:
+    turn.write(replace(turn.state.nodes[name], up=False))
+    if present.stream is not None:
+        turn.close(present.stream, refused("session", "the lease has run out", "begin a new session"))
+    turn.attend(name, replace(present, stream=None, lease_until=None, lost_session=present.session))
+    span_s = turn.settings.timing.coordinator_span_s
+    turn.log(NODE_LOST, f"node {name} is lost: it renewed no lease for {span_s:.2f} s", name)
+    moves.node_lost(turn, name)
+    ownership.fail_over(turn, name)
+    waiting = turn.state.pending.pop(name, None)
+    if waiting is not None and isinstance(waiting.envelope.body, Join):
+        on_join(turn, waiting.stream, waiting.envelope, waiting.envelope.body)

@@ -1,0 +1,337 @@
+"""Live migrations, from request to end.
+
+::
+
+    queued --> preparing --> copying --> switching --> completed
+       \\           \\            \\            \\-----> failed, cancelled
+        \\-----------\\------------\\------------------> failed, cancelled
+
+``switching`` begins when the hand-off is armed. From then on the outcome is one compare-and-set in the
+store: COMMIT gives the VM to the target, abort gives it back to the source under a higher epoch. Before,
+any failure just ends the attempt and the source runs on.
+"""
+
+from dataclasses import replace
+
+from ferry_cluster import ownership
+from ferry_cluster.records import MigrationRecord, NodeRecord, Origin, Ownership
+from ferry_cluster.state import ClusterSettings, ClusterState
+from ferry_cluster.turn import Turn
+from ferry_types.events import (
+    MIGRATION_BLACKOUT,
+    MIGRATION_BROWNOUT,
+    MIGRATION_CHANGED,
+    MIGRATION_FAILED,
+    MIGRATION_SUCCEEDED,
+)
+from ferry_types.limits import PAGE_SIZE
+from ferry_types.messages import (
+    Armed,
+    ArmHandOff,
+    BeginOutgoing,
+    CancelMigration,
+    DiscardVm,
+    ImageReport,
+    IncomingPrepared,
+    MigrationFailed,
+    MigrationProgress,
+    OrderRefused,
+    PrepareIncoming,
+    ProposeAbort,
+    ResumeSource,
+    RunVm,
+    SourceReleased,
+    TargetReady,
+    TargetRuns,
+    VmRunning,
+)
+from ferry_types.migrations import ENDED, MigrationFigures, MigrationState
+from ferry_types.vms import ImagePhase
+
+HISTORY_MAX = 1000
+"""Ended moves that are kept; older ones are forgotten."""
+
+
+def slot_limit(settings: ClusterSettings, state: ClusterState, node: str) -> int:
+    """Moves that a host takes part in at one time: its own limit, cut by the era's."""
+    limit = state.nodes[node].capacity.migration_limit
+    era_max = settings.rules.migrations_per_host_max
+    return limit if era_max is None else min(limit, era_max)
+
+
+def slots_wanting(settings: ClusterSettings, state: ClusterState, move: MigrationRecord) -> MigrationRecord:
+    """The queued move with the reason why it waits, in words."""
+    used = state.slots_used()
+    full = [
+        f"{host} ({used[host]} of {slot_limit(settings, state, host)} in use)"
+        for host in (move.source, move.target)
+        if used[host] >= slot_limit(settings, state, host)
+    ]
+    reason = f"waits for a free slot on {' and '.join(full)}" if full else "waits for its turn"
+    return replace(move, reason=reason)
+
+
+def start_queued(turn: Turn) -> None:
+    """Start queued moves that have a slot on both hosts, first come first served.
+
+    A move that must wait keeps its claim on both hosts: no later one overtakes it there.
+    """
+    used = turn.state.slots_used()
+    for move in turn.state.active_migrations():
+        if move.state is not MigrationState.QUEUED:
+            continue
+        hosts = (move.source, move.target)
+        free = all(used[host] < slot_limit(turn.settings, turn.state, host) for host in hosts)
+        for host in hosts:
+            used[host] += 1
+        live = all(turn.state.is_live(host, turn.now) for host in hosts)
+        if free and live and turn.state.running.get(move.vm) == move.epoch:
+            turn.move_to(move, MigrationState.PREPARING)
+            _order_prepare(turn, move)
+
+
+def _order_prepare(turn: Turn, move: MigrationRecord) -> None:
+    spec = turn.state.vms[move.vm].spec
+    turn.order(move.target, PrepareIncoming(move.id, move.token, spec, move.epoch, move.source))
+
+
+def _order_begin(turn: Turn, move: MigrationRecord) -> None:
+    address = turn.state.nodes[move.target].address
+    turn.order(
+        move.source,
+        BeginOutgoing(move.id, move.token, move.vm, move.epoch, move.target, address, move.options),
+    )
+
+
+def _active(turn: Turn, migration_id: str) -> MigrationRecord | None:
+    move = turn.state.migrations.get(migration_id)
+    return None if move is None or move.state in ENDED else move
+
+
+def on_incoming_prepared(turn: Turn, node: NodeRecord, message: IncomingPrepared) -> None:
+    """The target has the memory: the source may begin."""
+    move = _active(turn, message.migration_id)
+    if move is None or move.target != node.name:
+        turn.order(node.name, CancelMigration(message.migration_id, "the move has ended"))
+    elif move.state is MigrationState.PREPARING:
+        turn.move_to(move, MigrationState.COPYING)
+        _order_begin(turn, move)
+
+
+def on_progress(turn: Turn, node: NodeRecord, message: MigrationProgress) -> None:
+    """Keep the newest progress; it is not stored."""
+    move = _active(turn, message.migration_id)
+    if move is not None and move.source == node.name:
+        turn.state.progress[move.id] = message
+        turn.touch_migration(move.id)
+
+
+def on_arm(turn: Turn, node: NodeRecord, message: ArmHandOff) -> None:
+    """The source would pause: note it durably now, so that the pause costs one compare-and-set."""
+    move = _active(turn, message.migration_id)
+    if move is None or move.source != node.name:
+        turn.order(node.name, CancelMigration(message.migration_id, "the move has ended"))
+        return
+    if move.state is MigrationState.COPYING:
+        if not turn.state.is_live(move.target, turn.now):
+            end(turn, move, MigrationState.FAILED, f"target {move.target} is not up")
+            return
+        turn.move_to(move, MigrationState.SWITCHING)
+    if not turn.state.is_committed(move):
+        turn.order(node.name, Armed(move.id))
+
+
+def on_target_ready(turn: Turn, node: NodeRecord, message: TargetReady) -> None:
+    """READY: commit, the one commit point (rule S1). A target whose session has ended is not committed to."""
+    move = _active(turn, message.migration_id)
+    if move is None or move.target != node.name:
+        turn.order(node.name, CancelMigration(message.migration_id, "the move has ended"))
+        return
+    owner = turn.state.owners[move.vm]
+    if turn.state.is_committed(move):
+        turn.order(node.name, RunVm(move.id, move.vm, owner.epoch))
+        return
+    if move.state is not MigrationState.SWITCHING or not turn.state.is_live(node.name, turn.now):
+        end(turn, move, MigrationState.FAILED, f"target {node.name} was ready out of turn")
+        return
+    epoch = owner.epoch + 1
+    turn.write(Ownership(move.vm, epoch, node.name, node.incarnation, Origin.MOVE, move.id))
+    turn.state.running.pop(move.vm, None)
+    turn.order(node.name, RunVm(move.id, move.vm, epoch))
+
+
+def on_running(turn: Turn, node: NodeRecord, message: VmRunning) -> None:
+    """A VM runs; if it came by a move, the source may let go."""
+    if not ownership.on_vm_running(turn, node, message) or not message.migration_id:
+        return
+    move = _active(turn, message.migration_id)
+    if move is None or move.id in turn.state.first_quantum_at:
+        return
+    turn.state.first_quantum_at[move.id] = message.first_quantum_at_s
+    if turn.state.nodes[move.source].up:
+        _order_target_runs(turn, move)
+    else:
+        _complete(turn, move, None)
+
+
+def _order_target_runs(turn: Turn, move: MigrationRecord) -> None:
+    first = turn.state.first_quantum_at[move.id]
+    turn.order(move.source, TargetRuns(move.id, move.vm, turn.state.owners[move.vm].epoch, first))
+
+
+def on_source_released(turn: Turn, node: NodeRecord, message: SourceReleased) -> None:
+    """The source has deleted its image: the move is complete."""
+    move = _active(turn, message.migration_id)
+    if move is not None and move.source == node.name and turn.state.is_committed(move):
+        _complete(turn, move, message.figures)
+
+
+def _complete(turn: Turn, move: MigrationRecord, figures: MigrationFigures | None) -> None:
+    accepted_at = turn.state.accepted_at.get(move.id)
+    total_s = None if accepted_at is None else turn.now - accepted_at
+    reason = figures.explanation if figures else f"source {move.source} was lost after the hand-off"
+    move = replace(move, figures=figures, total_s=total_s)
+    _close(turn, move, MigrationState.COMPLETED, reason)
+    where = f"from {move.source} to {move.target}"
+    if figures is not None and figures.final is not None and figures.blackout_s is not None:
+        turn.log(
+            MIGRATION_BROWNOUT,
+            f"{move.vm}: brown-out of {figures.brownout_s:.3f} s while memory was copied {where}",
+            move.source,
+            move.vm,
+        )
+        pages = figures.final.pages_sent
+        turn.log(
+            MIGRATION_BLACKOUT,
+            f"{move.vm}: black-out of {figures.blackout_s:.6f} s; {pages} dirty pages "
+            f"({pages * PAGE_SIZE // 1024} KB) were sent in it",
+            move.target,
+            move.vm,
+        )
+    took = "" if total_s is None else f" in {total_s:.3f} s"
+    turn.log(MIGRATION_SUCCEEDED, f"{move.vm} was moved {where}{took} ({move.id})", move.target, move.vm)
+
+
+def on_failed(turn: Turn, node: NodeRecord, message: MigrationFailed) -> None:
+    """One side gave up while it was free to. A source that says so runs on by itself already."""
+    move = _active(turn, message.migration_id)
+    if move is None or turn.state.is_committed(move) or node.name not in (move.source, move.target):
+        return
+    reason = f"{node.name}: {message.reason.message}"
+    end(turn, move, MigrationState.FAILED, reason, source_resumed=node.name == move.source)
+
+
+def on_propose_abort(turn: Turn, node: NodeRecord, message: ProposeAbort) -> None:
+    """The source asks for the outcome; unless the commit has won, the abort does."""
+    move = turn.state.migrations.get(message.migration_id)
+    if move is None or move.source != node.name:
+        return
+    if move.state not in ENDED and not turn.state.is_committed(move):
+        end(turn, move, MigrationState.FAILED, message.reason)
+        return
+    owner = turn.state.owners.get(move.vm)
+    if owner is None or (owner.node != node.name and owner.migration_id != move.id):
+        turn.order(node.name, DiscardVm(move.vm, move.epoch))
+    elif owner.node == node.name and owner.origin is Origin.ABORT and owner.migration_id == move.id:
+        turn.order(node.name, ResumeSource(move.id, move.vm, owner.epoch))
+    elif owner.migration_id == move.id and move.id in turn.state.first_quantum_at:
+        _order_target_runs(turn, move)
+
+
+def end(
+    turn: Turn, move: MigrationRecord, state: MigrationState, reason: str, *, source_resumed: bool = False
+) -> None:
+    """End an uncommitted move. Once armed, only a committed abort lets the source run again."""
+    if move.state is MigrationState.SWITCHING and not source_resumed and turn.state.nodes[move.source].up:
+        owner = turn.state.owners[move.vm]
+        turn.write(Ownership(move.vm, owner.epoch + 1, owner.node, owner.incarnation, Origin.ABORT, move.id))
+        turn.order(move.source, ResumeSource(move.id, move.vm, owner.epoch + 1))
+    elif move.state is not MigrationState.QUEUED and not source_resumed:
+        turn.order(move.source, CancelMigration(move.id, reason))
+    if move.state is not MigrationState.QUEUED:
+        turn.order(move.target, CancelMigration(move.id, reason))
+    progress = turn.state.progress.get(move.id)
+    if progress is not None:
+        move = replace(move, figures=progress.figures)
+    _close(turn, move, state, reason)
+    kind = MIGRATION_CHANGED if state is MigrationState.CANCELLED else MIGRATION_FAILED
+    turn.log(kind, f"move {move.id} of {move.vm} {state}: {reason}; it stays on {move.source}", vm=move.vm)
+
+
+def _close(turn: Turn, move: MigrationRecord, state: MigrationState, reason: str) -> None:
+    turn.move_to(move, state, reason)
+    turn.state.progress.pop(move.id, None)
+    turn.state.accepted_at.pop(move.id, None)
+    turn.state.first_quantum_at.pop(move.id, None)
+    ended = [other for other in turn.state.migrations.values() if other.state in ENDED]
+    for old in sorted(ended, key=lambda other: other.number)[:-HISTORY_MAX]:
+        turn.delete(old)
+
+
+def node_lost(turn: Turn, node: str) -> None:
+    """End the moves that a lost node took part in, before its VMs are failed over."""
+    for move in turn.state.active_migrations():
+        if node not in (move.source, move.target):
+            continue
+        if not turn.state.is_committed(move):
+            end(turn, move, MigrationState.FAILED, f"node {node} was lost")
+        elif node == move.target:
+            _close(turn, move, MigrationState.FAILED, f"target {node} was lost after the hand-off")
+            turn.log(MIGRATION_FAILED, f"{move.vm} was handed over to {node}, which was lost", node, move.vm)
+            turn.order(move.source, DiscardVm(move.vm, move.epoch))
+        elif move.id in turn.state.first_quantum_at:
+            _complete(turn, move, None)
+
+
+def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> None:
+    """A refused order moves the VM on; a refused commit fails the move and voids the source's image."""
+    if not turn.state.owns(node, message.vm, message.epoch):
+        return
+    move = turn.state.migration_of(message.vm)
+    if move is not None and turn.state.is_committed(move):
+        reason = f"{node.name}: {message.reason.message}"
+        _close(turn, move, MigrationState.FAILED, reason)
+        turn.log(MIGRATION_FAILED, f"move {move.id} failed after the hand-off: {reason}", vm=message.vm)
+        turn.order(move.source, DiscardVm(message.vm, move.epoch))
+    ownership.on_order_refused(turn, node, message)
+
+
+def reconcile(turn: Turn, node: NodeRecord, images: tuple[ImageReport, ...]) -> None:
+    """Repeat, after a join, what a broken stream may have swallowed; ``images`` is the inventory."""
+    by_move = {image.migration_id: image for image in images if image.migration_id}
+    for move in turn.state.active_migrations():
+        if move.state is MigrationState.QUEUED:
+            continue
+        image = by_move.get(move.id)
+        if move.source == node.name:
+            _reconcile_source(turn, move, image)
+        elif move.target == node.name:
+            _reconcile_target(turn, node, move, image)
+
+
+def _reconcile_source(turn: Turn, move: MigrationRecord, image: ImageReport | None) -> None:
+    if turn.state.is_committed(move):
+        if move.id in turn.state.first_quantum_at:
+            _order_target_runs(turn, move)
+        return
+    if image is None:
+        if move.state is MigrationState.COPYING:
+            _order_begin(turn, move)
+        elif move.state is MigrationState.SWITCHING:
+            end(turn, move, MigrationState.FAILED, f"{move.source} dropped the attempt", source_resumed=True)
+    elif move.state is MigrationState.SWITCHING and image.phase is ImagePhase.RUNNING:
+        turn.order(move.source, Armed(move.id))
+
+
+def _reconcile_target(turn: Turn, node: NodeRecord, move: MigrationRecord, image: ImageReport | None) -> None:
+    if turn.state.is_committed(move):
+        return  # the owner's order is repeated with the others
+    if image is None:
+        if move.state is MigrationState.PREPARING:
+            _order_prepare(turn, move)
+        else:
+            end(turn, move, MigrationState.FAILED, f"{node.name} lost the incoming memory")
+    elif image.phase is ImagePhase.READY:
+        on_target_ready(turn, node, TargetReady(move.id))
+    elif image.phase is ImagePhase.RECEIVING:
+        on_incoming_prepared(turn, node, IncomingPrepared(move.id))

@@ -1,0 +1,197 @@
+"""All that the cluster core knows: the store's records and what may be forgotten at a restart.
+
+Every value is frozen, so that ``copy`` is shallow and cheap.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ferry_cluster.records import (
+    EpochFloor,
+    MigrationRecord,
+    NodeRecord,
+    Origin,
+    Ownership,
+    RaisedEpoch,
+    Record,
+    VmRecord,
+)
+from ferry_types.eras import RULES, Era, EraRules
+from ferry_types.messages import HostEnvelope, MigrationProgress
+from ferry_types.migrations import ENDED, MigrationState
+from ferry_types.profiles import LeaseTiming
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """What an operator chose for the whole cluster."""
+
+    cluster: str
+    era: Era
+    timing: LeaseTiming
+
+    @property
+    def rules(self) -> EraRules:
+        """Limits of the era."""
+        return RULES[self.era]
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """A node's presence, as far as this reign knows it.
+
+    ``lease_until``: the coordinator acts against the node no earlier (rule L1); None once it is lost.
+    ``lost_session``: sessions up to this one have been judged lost and get no more grants.
+    """
+
+    session: int = 0
+    stream: int | None = None
+    lease_until: float | None = None
+    lost_session: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PendingJoin:
+    """A new life of a node whose former life may still be running (rule C1: it waits in joining)."""
+
+    stream: int
+    envelope: HostEnvelope
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """The state machine's state. Only ``Turn`` writes it."""
+
+    nodes: dict[str, NodeRecord] = field(default_factory=dict)
+    vms: dict[str, VmRecord] = field(default_factory=dict)
+    owners: dict[str, Ownership] = field(default_factory=dict)
+    raised: dict[str, RaisedEpoch] = field(default_factory=dict)
+    migrations: dict[str, MigrationRecord] = field(default_factory=dict)
+    epoch_floor: int = 0
+
+    attendance: dict[str, Attendance] = field(default_factory=dict)
+    streams: dict[int, str] = field(default_factory=dict)
+    pending: dict[str, PendingJoin] = field(default_factory=dict)
+    running: dict[str, int] = field(default_factory=dict)
+    """VM -> epoch under which its owner has reported it running."""
+    held: frozenset[str] = frozenset()
+    """VMs whose owner began a new session and has not reported them running since."""
+    progress: dict[str, MigrationProgress] = field(default_factory=dict)
+    accepted_at: dict[str, float] = field(default_factory=dict)
+    first_quantum_at: dict[str, float] = field(default_factory=dict)
+    """Committed moves whose target runs -> first quantum on the target's clock."""
+    refused_by: dict[str, frozenset[str]] = field(default_factory=dict)
+    """VM -> nodes that refused to start it since it was last wanted."""
+    waiting: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    """("on" or "off", VM) -> admin requests to answer."""
+    judge_after: float = 0.0
+    last_now: float = 0.0
+
+    @classmethod
+    def from_records(cls, records: Iterable[Record]) -> "ClusterState":
+        """The state after a start: what the store holds and nothing else."""
+        state = cls()
+        for record in records:
+            state.put(record)
+        return state
+
+    def put(self, record: Record) -> None:
+        """Place a record under its key."""
+        match record:
+            case NodeRecord():
+                self.nodes[record.name] = record
+            case VmRecord():
+                self.vms[record.spec.name] = record
+            case Ownership():
+                self.owners[record.vm] = record
+            case RaisedEpoch():
+                self.raised[record.vm] = record
+            case MigrationRecord():
+                self.migrations[record.id] = record
+            case EpochFloor():
+                self.epoch_floor = record.epoch
+
+    def copy(self) -> "ClusterState":
+        """An independent state with the same values."""
+        copied = ClusterState()
+        for name in self.__slots__:
+            value = getattr(self, name)
+            setattr(copied, name, value.copy() if isinstance(value, dict) else value)
+        return copied
+
+    def fingerprint(self) -> str:
+        """Equal for equal states, whatever order they were built in."""
+        parts = []
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                parts.append(f"{name}={sorted(value.items(), key=lambda item: str(item[0]))!r}")
+            elif isinstance(value, frozenset):
+                parts.append(f"{name}={sorted(value)!r}")
+            else:
+                parts.append(f"{name}={value!r}")
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    # --- questions that several rules ask ---------------------------------------------------------
+
+    def active_migrations(self) -> list[MigrationRecord]:
+        """Moves that have not ended, oldest request first."""
+        active = [move for move in self.migrations.values() if move.state not in ENDED]
+        return sorted(active, key=lambda move: move.number)
+
+    def migration_of(self, vm: str) -> MigrationRecord | None:
+        """The VM's move that has not ended."""
+        return next((move for move in self.active_migrations() if move.vm == vm), None)
+
+    def is_committed(self, move: MigrationRecord) -> bool:
+        """Whether the move's one commit point has been passed."""
+        owner = self.owners.get(move.vm)
+        return owner is not None and owner.origin is Origin.MOVE and owner.migration_id == move.id
+
+    def owned_by(self, node: str) -> list[VmRecord]:
+        """VMs whose owner is a life of this node, by name."""
+        names = sorted(vm for vm, owner in self.owners.items() if owner.node == node and vm in self.vms)
+        return [self.vms[name] for name in names]
+
+    def owns(self, node: NodeRecord, vm: str, epoch: int) -> bool:
+        """Whether this life of the node owns the VM under exactly this epoch."""
+        owner = self.owners.get(vm)
+        return owner is not None and (owner.node, owner.incarnation, owner.epoch) == (
+            node.name,
+            node.incarnation,
+            epoch,
+        )
+
+    def is_live(self, node: str, now: float) -> bool:
+        """Whether the node is up, connected and inside its lease."""
+        present = self.attendance.get(node)
+        record = self.nodes.get(node)
+        return (
+            record is not None
+            and record.up
+            and present is not None
+            and present.stream is not None
+            and present.lease_until is not None
+            and now < present.lease_until
+        )
+
+    def memory_used_bytes(self) -> dict[str, int]:
+        """Node -> memory of the VMs that it owns and of those on their way to it."""
+        used = dict.fromkeys(self.nodes, 0)
+        for vm, owner in self.owners.items():
+            if owner.node in used and vm in self.vms:
+                used[owner.node] += self.vms[vm].spec.memory_bytes
+        for move in self.active_migrations():
+            if move.target in used and not self.is_committed(move):
+                used[move.target] += move.memory_bytes
+        return used
+
+    def slots_used(self) -> dict[str, int]:
+        """Node -> moves under way in which it takes part."""
+        used = dict.fromkeys(self.nodes, 0)
+        for move in self.active_migrations():
+            if move.state is not MigrationState.QUEUED:
+                for node in (move.source, move.target):
+                    used[node] = used.get(node, 0) + 1
+        return used

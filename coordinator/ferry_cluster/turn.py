@@ -1,0 +1,208 @@
+"""One event's turn: rules read and write the state through it, and it yields the commands.
+
+All that one event changes in the store goes into a single guarded ``Commit``; whatever is told to
+anybody comes behind it in the list (rule S2).
+"""
+
+from dataclasses import dataclass, field, replace
+
+from ferry_cluster.commands import (
+    Changed,
+    CheckTerm,
+    CloseStream,
+    Command,
+    Commit,
+    Guard,
+    Reply,
+    Send,
+)
+from ferry_cluster.records import MigrationRecord, NodeRecord, Ownership, RaisedEpoch, Record, VmRecord
+from ferry_cluster.state import Attendance, ClusterSettings, ClusterState
+from ferry_types.errors import Refusal
+from ferry_types.events import EventKind, EventRecord
+from ferry_types.messages import HostOrder, ToHost
+from ferry_types.migrations import MigrationState
+
+_Guarded = Ownership | RaisedEpoch
+
+MIGRATION_TRANSITIONS: frozenset[tuple[MigrationState, MigrationState]] = frozenset(
+    {
+        (MigrationState.QUEUED, MigrationState.PREPARING),
+        (MigrationState.QUEUED, MigrationState.FAILED),
+        (MigrationState.QUEUED, MigrationState.CANCELLED),
+        (MigrationState.PREPARING, MigrationState.COPYING),
+        (MigrationState.PREPARING, MigrationState.FAILED),
+        (MigrationState.PREPARING, MigrationState.CANCELLED),
+        (MigrationState.COPYING, MigrationState.SWITCHING),
+        (MigrationState.COPYING, MigrationState.FAILED),
+        (MigrationState.COPYING, MigrationState.CANCELLED),
+        (MigrationState.SWITCHING, MigrationState.COMPLETED),
+        (MigrationState.SWITCHING, MigrationState.FAILED),
+        (MigrationState.SWITCHING, MigrationState.CANCELLED),
+    }
+)
+"""Every legal step of a move's life."""
+
+
+class InvalidTransition(Exception):
+    """A rule tried a step that the table does not have; the text holds the move's story."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """The handling of one event at one time."""
+
+    settings: ClusterSettings
+    state: ClusterState
+    term: int
+    now: float
+    _before: dict[str, Record | None] = field(default_factory=dict)
+    _writes: dict[str, Record | None] = field(default_factory=dict)
+    _events: list[EventRecord] = field(default_factory=list)
+    _check_term: bool = False
+    _told: list[Command] = field(default_factory=list)
+    _changed: dict[str, set[str]] = field(
+        default_factory=lambda: {"node": set(), "vm": set(), "migration": set()}
+    )
+
+    # --- what the store keeps ---------------------------------------------------------------------
+
+    def write(self, record: Record) -> None:
+        """Keep a record; ownership and raised epochs are compared with what they were before."""
+        if isinstance(record, Ownership | RaisedEpoch) and record.key not in self._before:
+            self._before[record.key] = self._guarded(record)
+        self._writes[record.key] = record
+        self.state.put(record)
+        self.touch(record)
+
+    def delete(self, record: VmRecord | Ownership | RaisedEpoch | MigrationRecord) -> None:
+        """Forget a record."""
+        if isinstance(record, Ownership | RaisedEpoch) and record.key not in self._before:
+            self._before[record.key] = self._guarded(record)
+        self._writes[record.key] = None
+        match record:
+            case VmRecord():
+                del self.state.vms[record.spec.name]
+            case Ownership():
+                del self.state.owners[record.vm]
+            case RaisedEpoch():
+                del self.state.raised[record.vm]
+            case MigrationRecord():
+                del self.state.migrations[record.id]
+        self.touch(record)
+
+    def _guarded(self, record: _Guarded) -> Record | None:
+        held: dict[str, Ownership] | dict[str, RaisedEpoch] = (
+            self.state.owners if isinstance(record, Ownership) else self.state.raised
+        )
+        return held.get(record.vm)
+
+    def log(self, kind: EventKind, message: str, node: str = "", vm: str = "") -> None:
+        """Add a row to the event log."""
+        self._events.append(EventRecord(kind, message, node, vm))
+
+    def move_to(self, move: MigrationRecord, state: MigrationState, reason: str = "") -> MigrationRecord:
+        """Take a move to its next state. Raises InvalidTransition if the table does not have the step."""
+        if (move.state, state) not in MIGRATION_TRANSITIONS:
+            raise InvalidTransition(f"{move.id} of {move.vm}: {move.state} -> {state} ({reason}); {move}")
+        changed = replace(move, state=state, reason=reason or move.reason)
+        self.write(changed)
+        return changed
+
+    # --- what is forgotten at a restart -----------------------------------------------------------
+
+    def attend(self, node: str, present: Attendance) -> None:
+        """Note a node's presence."""
+        self.state.attendance[node] = present
+        self._changed["node"].add(node)
+
+    # --- what others are told ---------------------------------------------------------------------
+
+    def order(self, node: str, body: ToHost) -> None:
+        """Send an order to the present session of a node; without a stream, reconciliation will repeat it."""
+        present = self.state.attendance.get(node)
+        if present is None or present.stream is None:
+            return
+        self.tell(present.stream, self.state.nodes[node].incarnation, present.session, body)
+
+    def tell(self, stream: int, incarnation: str, session: int, body: ToHost) -> None:
+        """Send an order to whoever is on this stream."""
+        self._told.append(Send(stream, HostOrder(self.term, incarnation, session, body)))
+
+    def grant_needs_term(self) -> None:
+        """Nothing of this turn is told before the term was seen to be the store's still (rule L3)."""
+        self._check_term = True
+
+    def close(self, stream: int, reason: Refusal) -> None:
+        """End a stream."""
+        self.state.streams.pop(stream, None)
+        self._told.append(CloseStream(stream, reason))
+
+    def reply(self, request: int, result: str | MigrationRecord | Refusal) -> None:
+        """Answer an admin."""
+        self._told.append(Reply(request, result))
+
+    def answer_waiting(self, what: str, vm: str, result: str | Refusal) -> None:
+        """Answer everybody who waits for the VM to be ``on`` or ``off``."""
+        for request in self.state.waiting.pop((what, vm), ()):
+            self.reply(request, result)
+
+    def touch(self, record: Record) -> None:
+        """Mark an object as changed for watchers."""
+        match record:
+            case NodeRecord():
+                self._changed["node"].add(record.name)
+            case VmRecord():
+                self._changed["vm"].add(record.spec.name)
+            case Ownership():
+                self._changed["vm"].add(record.vm)
+                for node in (record.node, getattr(self._before.get(record.key), "node", None)):
+                    if node is not None:
+                        self._changed["node"].add(node)
+            case MigrationRecord():
+                self._changed["migration"].add(record.id)
+                self._changed["vm"].add(record.vm)
+
+    def touch_vm(self, vm: str) -> None:
+        """Mark a VM as changed although no record of it is."""
+        self._changed["vm"].add(vm)
+
+    def touch_migration(self, migration_id: str) -> None:
+        """Mark a move as changed although its record is not."""
+        self._changed["migration"].add(migration_id)
+
+    @property
+    def has_writes(self) -> bool:
+        """Whether anything in the store changes by this event."""
+        return bool(self._writes)
+
+    @property
+    def may_free_slots(self) -> bool:
+        """Whether a queued move might start now: a move, an owner or what runs has changed."""
+        return bool(self._changed["migration"] or self._changed["vm"] or self._changed["node"])
+
+    def commands(self) -> list[Command]:
+        """The list for the driver."""
+        result: list[Command] = []
+        if self._writes or self._events:
+            result.append(
+                Commit(
+                    term=self.term,
+                    guards=tuple(Guard(key, before) for key, before in self._before.items()),
+                    writes=tuple(record for record in self._writes.values() if record is not None),
+                    deletes=tuple(key for key, record in self._writes.items() if record is None),
+                    events=tuple(self._events),
+                )
+            )
+        elif self._check_term:
+            result.append(CheckTerm(self.term))
+        result.extend(self._told)
+        if any(self._changed.values()):
+            result.append(
+                Changed(
+                    nodes=frozenset(self._changed["node"]),
+                    vms=frozenset(self._changed["vm"]),
+                    migrations=frozenset(self._changed["migration"]),
+                )
+            )
+        return result

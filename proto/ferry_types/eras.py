@@ -1,0 +1,33 @@
+"""Functional levels of a cluster: what each generation of Windows Server could do.
+
+Figures: the documented limits of Hyper-V and Failover Clustering of that release.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Era(StrEnum):
+    """A cluster's functional level, by Windows Server release."""
+
+    WS2008R2 = "2008r2"
+    WS2012 = "2012"
+    WS2012R2 = "2012r2"
+
+
+@dataclass(frozen=True, slots=True)
+class EraRules:
+    """Limits and algorithms of one era."""
+
+    nodes_max: int
+    migrations_per_host_max: int | None
+    """Simultaneous live migrations per host; None: as many as the host's own setting says."""
+    least_recently_used_first: bool
+    """Whether the first pass is ordered by use, most recently used pages last."""
+
+
+RULES: dict[Era, EraRules] = {
+    Era.WS2008R2: EraRules(nodes_max=16, migrations_per_host_max=1, least_recently_used_first=False),
+    Era.WS2012: EraRules(nodes_max=64, migrations_per_host_max=None, least_recently_used_first=True),
+    Era.WS2012R2: EraRules(nodes_max=64, migrations_per_host_max=None, least_recently_used_first=True),
+}
