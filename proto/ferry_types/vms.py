@@ -48,6 +48,8 @@ class VmSpec:
             )
         if self.memory_bytes % PAGE_SIZE:
             raise ValueError(f"memory of {self.memory_bytes} bytes is not a multiple of {PAGE_SIZE}")
+        self.workload.validate(self.memory_bytes)
+        self.fill.validate()
 
 
 class NodeState(StrEnum):
