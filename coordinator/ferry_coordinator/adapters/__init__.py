@@ -1,0 +1,1 @@
+"""Adapters: what stands behind the ports of ``ferry_coordinator.ports``."""

@@ -1,0 +1,58 @@
+"""Connections to other processes of the product: gRPC over plain TCP, bounded, without proxies."""
+
+from typing import Final
+
+import grpc.aio
+
+from ferry_types.limits import MESSAGE_BYTES_MAX
+from ferry_wire.addresses import parse_address
+
+METADATA_BYTES_MAX: Final = 16 * 2**10
+"""Largest metadata of a call; a status with its refusal packed inside travels there."""
+
+KEEPALIVE_INTERVAL_MS: Final = 10_000
+"""A connection that is silent for so long is asked for a sign of life."""
+
+RECONNECT_BACKOFF_MS_MAX: Final = 1_000
+"""Longest pause before gRPC tries a lost connection again; a peer that is back is found within about that."""
+
+Options = tuple[tuple[str, int], ...]
+
+LIMITS: Final[Options] = (
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
+)
+"""Size caps of both ends."""
+
+CONTROL_OPTIONS: Final[Options] = (
+    *LIMITS,
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment's never stands between two hosts
+    ("grpc.use_local_subchannel_pool", 1),  # else channels to one address would share a connection
+    ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    # Also how long gRPC waits for a connection to be made, so not less.
+    ("grpc.min_reconnect_backoff_ms", RECONNECT_BACKOFF_MS_MAX),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_BACKOFF_MS_MAX),
+)
+"""For orders, reports and questions."""
+
+BULK_OPTIONS: Final[Options] = (
+    *CONTROL_OPTIONS,
+    # Memory travels in frames of 1 MiB: fewer, larger pieces on the way (a few per cent more throughput).
+    ("grpc.http2.max_frame_size", 4 * 2**20),
+    ("grpc.experimental.tcp_min_read_chunk_size", 2**20),
+)
+"""For the memory of VMs."""
+
+
+def open_channel(address: str, options: Options = CONTROL_OPTIONS) -> grpc.aio.Channel:
+    """A channel to ``host:port``; it connects when it is first used, and again when the connection is lost.
+
+    Close it, or use it in ``async with``. Raises FerryError (malformed) if the address is not well formed.
+    """
+    peer = parse_address(address)
+    scheme = "dns:///" if peer.ip is None else f"ipv{peer.ip.version}:"
+    return grpc.aio.insecure_channel(f"{scheme}{peer}", options=options)

@@ -1,0 +1,48 @@
+"""Topics of the bus: where watchers find what. Payloads are JSON.
+
+All names in them have passed ``ferry_types.names.validate_name``, which admits none of the characters that
+topics give a meaning (``/``, ``+``, ``#``, a leading ``$``). Retained are: status, state, address and
+telemetry of what exists, and the progress of moves that have not ended.
+"""
+
+ROOT = "ferry/v1"
+
+
+def events(cluster: str, node: str = "") -> str:
+    """The event log's entries as they happen: a node's, or those of the cluster as a whole."""
+    return f"{ROOT}/{cluster}/events/{node or 'cluster'}"
+
+
+def node_status(cluster: str, node: str) -> str:
+    """A node's state, as the coordinator sees it."""
+    return f"{ROOT}/{cluster}/nodes/{node}/status"
+
+
+def node_telemetry(cluster: str, node: str) -> str:
+    """A host's own figures."""
+    return f"{ROOT}/{cluster}/nodes/{node}/telemetry"
+
+
+def vm_state(cluster: str, vm: str) -> str:
+    """A VM's state, node and epoch, as the coordinator sees them."""
+    return f"{ROOT}/{cluster}/vms/{vm}/state"
+
+
+def vm_telemetry(cluster: str, vm: str) -> str:
+    """A running guest's figures, from the host that runs it."""
+    return f"{ROOT}/{cluster}/vms/{vm}/telemetry"
+
+
+def vm_address(cluster: str, vm: str) -> str:
+    """Where a VM answers now: the ARP announcement of the host that runs it."""
+    return f"{ROOT}/{cluster}/vms/{vm}/address"
+
+
+def migration_progress(cluster: str, migration_id: str) -> str:
+    """How far a move is."""
+    return f"{ROOT}/{cluster}/migrations/{migration_id}/progress"
+
+
+def process_status(cluster: str, process: str) -> str:
+    """Whether a process is connected to the bus: online, or offline by its own word or its last will."""
+    return f"{ROOT}/{cluster}/processes/{process}/status"
