@@ -38,7 +38,7 @@ class Fill(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FillSpec:
-    """First contents of a VM's memory; ``path`` names a file or a directory on the host, for kind ``file`` only."""
+    """First contents of a VM's memory; ``path``: a file or directory on the host, for kind ``file`` only."""
 
     kind: Fill
     path: str | None = None

@@ -1,0 +1,229 @@
+"""Settings of a process, from its options, its environment, a TOML file and defaults, in that order.
+
+A subclass names its settings as annotated fields: the field ``echo_listen`` is the option ``--echo-listen``, the
+environment variable ``FERRY_AGENT_ECHO_LISTEN`` (by the subclass's ``env_prefix``) and the file's
+``echo-listen``. The types here check and describe what they hold; a bad value is one line that says which
+setting it is, and exit code 2.
+"""
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ferry_types.errors import EXIT_CODES, FerryError, Refusal, failed, malformed
+from ferry_types.units import format_size, parse_size
+from ferry_wire.addresses import parse_address
+
+
+class LogLevel(StrEnum):
+    """How much a process logs."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How ``--help`` writes a setting's value."""
+
+    metavar: str
+
+
+def _listen_address(text: str) -> str:
+    return str(_checked_address(text, any_port=True))
+
+
+def _peer_address(text: str) -> str:
+    return str(_checked_address(text, any_port=False))
+
+
+def _checked_address(text: str, *, any_port: bool) -> object:
+    try:
+        return parse_address(text, any_port=any_port)
+    except FerryError as error:
+        raise ValueError(f"{error.refusal.message}; {error.refusal.hint}") from None
+
+
+def _unless_empty(text: str, check: Any) -> str:
+    return check(text) if text else ""
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+ListenAddress = Annotated[str, AfterValidator(_listen_address), Shown("HOST:PORT")]
+"""Where to listen; port 0 takes a free one."""
+
+OptionalListenAddress = Annotated[
+    str, AfterValidator(lambda text: _unless_empty(text, _listen_address)), Shown("HOST:PORT")
+]
+PeerAddress = Annotated[str, AfterValidator(_peer_address), Shown("HOST:PORT")]
+OptionalPeerAddress = Annotated[
+    str, AfterValidator(lambda text: _unless_empty(text, _peer_address)), Shown("HOST:PORT")
+]
+Size = Annotated[int, BeforeValidator(_size), Shown("SIZE")]
+"""Bytes, written with a unit (``8GiB``) or without."""
+
+FilePath = Annotated[Path, AfterValidator(Path.expanduser), Shown("FILE")]
+DirectoryPath = Annotated[Path, AfterValidator(Path.expanduser), Shown("DIR")]
+
+
+class ProcessSettings(BaseSettings):
+    """What every process of the product can be told."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_ignore_empty=True)
+
+    config: FilePath | None = Field(default=None, description="a TOML file with settings, named as here")
+    listen: ListenAddress = Field(
+        default="127.0.0.1:0", description="where its gRPC services listen; port 0 takes a free one"
+    )
+    broker: OptionalPeerAddress = Field(
+        default="", description="MQTT broker to publish on; without one, nothing is published"
+    )
+    metrics_listen: OptionalListenAddress = Field(
+        default="", description="where Prometheus metrics are served over HTTP; without it, they are not"
+    )
+    address_file: FilePath | None = Field(
+        default=None, description="file to write its gRPC address into once it listens"
+    )
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="how much it logs, on standard error")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source here
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source here
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options win over the environment, the environment over the file."""
+        return init_settings, env_settings, _ConfigFile(settings_cls)
+
+    @classmethod
+    def read(cls, options: Mapping[str, str | bool]) -> Self:
+        """The settings with these given as options. Raises FerryError for a bad value or file."""
+        try:
+            return cls(**options)  # type: ignore[arg-type] # validators take what options hold
+        except ValidationError as error:
+            raise FerryError(malformed(_in_words(error), "--help describes all settings")) from None
+
+    @classmethod
+    def from_command_line(cls, program: str, arguments: Sequence[str] | None = None) -> Self:
+        """The settings of this process; ``arguments`` are those of the command line unless given.
+
+        Exits with code 0 after ``--help``, 2 after a bad option or value, 1 if the file cannot be read.
+        """
+        options = vars(_parser(cls, program).parse_args(arguments))
+        try:
+            return cls.read({name: value for name, value in options.items() if value is not None})
+        except FerryError as error:
+            refuse_to_start(program, error.refusal)
+
+
+def refuse_to_start(program: str, refusal: Refusal) -> NoReturn:
+    """Say why a process does not run, and exit with the code of the failure."""
+    sys.stderr.write(f"{program}: {refusal.message}\n")
+    if refusal.hint:
+        sys.stderr.write(f"{refusal.hint}\n")
+    sys.exit(EXIT_CODES[refusal.code])
+
+
+class _ConfigFile(PydanticBaseSettingsSource):
+    """The file that ``--config`` or the environment names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not asked: the file is read as a whole."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        name = self.current_state.get("config")
+        if name is None:
+            return {}
+        path = Path(name).expanduser()
+        try:
+            entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            reason = f"the configuration file {path} cannot be read: {error.strerror}"
+            raise FerryError(failed(reason, "check its path and permissions")) from error
+        except ValueError as error:  # no UTF-8, or no TOML
+            reason = f"the configuration file {path} is not valid TOML: {error}"
+            raise FerryError(malformed(reason, "correct it, or leave --config out")) from error
+        return {key.replace("-", "_"): value for key, value in entries.items()}
+
+
+# --- options ------------------------------------------------------------------------------------
+
+_TYPE_SHOWN: Final[Mapping[Any, str]] = {str: "NAME", int: "NUMBER"}
+
+
+def _parser(settings: type[ProcessSettings], program: str) -> argparse.ArgumentParser:
+    prefix = settings.model_config["env_prefix"]
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=settings.__doc__,
+        epilog=f"Each option may also come from the environment (--log-level as {prefix}LOG_LEVEL) or, as "
+        'log-level = "debug", from the file of --config; options win over both.',
+        allow_abbrev=False,
+    )
+    for name, field in settings.model_fields.items():
+        option = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            parser.add_argument(option, dest=name, action="store_true", default=None, help=field.description)
+        else:
+            # argparse takes per cent signs for its own.
+            described = f"{field.description}{_shown_default(field)}".replace("%", "%%")
+            parser.add_argument(option, dest=name, metavar=_metavar(field), help=described)
+    return parser
+
+
+def _metavar(field: FieldInfo) -> str:
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
+        return "|".join(field.annotation)
+    markers = [*field.metadata]
+    for alternative in getattr(field.annotation, "__args__", ()):  # FilePath | None
+        markers += getattr(alternative, "__metadata__", ())
+    for marker in markers:
+        if isinstance(marker, Shown):
+            return marker.metavar
+    return _TYPE_SHOWN[field.annotation]
+
+
+def _shown_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return " (required)"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if default is None or default == "":
+        return ""
+    is_size = any(isinstance(marker, Shown) and marker.metavar == "SIZE" for marker in field.metadata)
+    return f" (default: {format_size(default).replace(' ', '') if is_size else default})"
+
+
+def _in_words(error: ValidationError) -> str:
+    """One line for each bad setting."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        option = "--" + "-".join(str(part) for part in fault["loc"][:1]).replace("_", "-")
+        match fault["type"]:
+            case "missing":
+                lines.append(f"{option} is required")
+            case "extra_forbidden":
+                lines.append(f"there is no setting {option[2:]}")
+            case "value_error":
+                reason = str(fault["ctx"]["error"])
+                lines.append(f"{option}: {reason}" if fault["loc"] else reason)
+            case _:
+                lines.append(f"{option}: {fault['input']!r} is not valid: {fault['msg'].lower()}")
+    return "\n".join(lines)
