@@ -59,7 +59,7 @@ _ANNOTATIONS: Final[list[structlog.typing.Processor]] = [
 def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     time, level, name = event.pop("timestamp"), event.pop("level"), event.pop("logger")
     traceback = event.pop("exception", None)
-    what = _on_one_line(str(event.pop("event")))
+    what = _indented(str(event.pop("event")))
     values = "".join(f" {key}={_value(value)}" for key, value in event.items())
     line = f"{time} {level:<7} {name.removeprefix(f'{_ROOT}.')}: {what}{values}"
     return f"{line}\n{traceback}" if traceback else line
@@ -70,5 +70,6 @@ def _value(value: Any) -> str:
     return repr(text) if not text or _PLAIN & set(text) else text
 
 
-def _on_one_line(text: str) -> str:
+def _indented(text: str) -> str:
+    """So that no text passes for a line of its own."""
     return text.replace("\n", "\n    ")

@@ -1,15 +1,15 @@
 """Settings of a process, from its options, its environment, a TOML file and defaults, in that order.
 
-A subclass names its settings as annotated fields: the field ``echo_listen`` is the option ``--echo-listen``, the
-environment variable ``FERRY_AGENT_ECHO_LISTEN`` (by the subclass's ``env_prefix``) and the file's
-``echo-listen``. The types here check and describe what they hold; a bad value is one line that says which
-setting it is, and exit code 2.
+A subclass names its settings as annotated fields: the field ``echo_listen`` is the option
+``--echo-listen``, the environment variable ``FERRY_AGENT_ECHO_LISTEN`` (by the subclass's ``env_prefix``)
+and the file's ``echo-listen``. The types here check and describe what they hold; a bad value is one line
+that says which setting it is, and exit code 2.
 """
 
 import argparse
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +21,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ferry_types.errors import EXIT_CODES, FerryError, Refusal, failed, malformed
 from ferry_types.units import format_size, parse_size
-from ferry_wire.addresses import parse_address
+from ferry_wire.addresses import Address, parse_address
+
+LISTEN_DEFAULT: Final = "127.0.0.1:0"
+"""Loopback, unless told otherwise."""
 
 
 class LogLevel(StrEnum):
@@ -40,23 +43,24 @@ class Shown:
     metavar: str
 
 
-def _listen_address(text: str) -> str:
-    return str(_checked_address(text, any_port=True))
-
-
-def _peer_address(text: str) -> str:
-    return str(_checked_address(text, any_port=False))
-
-
-def _checked_address(text: str, *, any_port: bool) -> object:
+def checked_address(text: str, *, any_port: bool = False) -> Address:
+    """``parse_address`` for validators: raises ValueError."""
     try:
         return parse_address(text, any_port=any_port)
     except FerryError as error:
         raise ValueError(f"{error.refusal.message}; {error.refusal.hint}") from None
 
 
-def _unless_empty(text: str, check: Any) -> str:
-    return check(text) if text else ""
+def _listen_address(text: str) -> str:
+    return str(checked_address(text, any_port=True))
+
+
+def _peer_address(text: str) -> str:
+    return str(checked_address(text))
+
+
+def _unless_empty(check: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda text: check(text) if text else "")
 
 
 def _size(value: object) -> object:
@@ -66,13 +70,9 @@ def _size(value: object) -> object:
 ListenAddress = Annotated[str, AfterValidator(_listen_address), Shown("HOST:PORT")]
 """Where to listen; port 0 takes a free one."""
 
-OptionalListenAddress = Annotated[
-    str, AfterValidator(lambda text: _unless_empty(text, _listen_address)), Shown("HOST:PORT")
-]
+OptionalListenAddress = Annotated[str, _unless_empty(_listen_address), Shown("HOST:PORT")]
 PeerAddress = Annotated[str, AfterValidator(_peer_address), Shown("HOST:PORT")]
-OptionalPeerAddress = Annotated[
-    str, AfterValidator(lambda text: _unless_empty(text, _peer_address)), Shown("HOST:PORT")
-]
+OptionalPeerAddress = Annotated[str, _unless_empty(_peer_address), Shown("HOST:PORT")]
 Size = Annotated[int, BeforeValidator(_size), Shown("SIZE")]
 """Bytes, written with a unit (``8GiB``) or without."""
 
@@ -87,7 +87,7 @@ class ProcessSettings(BaseSettings):
 
     config: FilePath | None = Field(default=None, description="a TOML file with settings, named as here")
     listen: ListenAddress = Field(
-        default="127.0.0.1:0", description="where its gRPC services listen; port 0 takes a free one"
+        default=LISTEN_DEFAULT, description="where its gRPC services listen; port 0 takes a free one"
     )
     broker: OptionalPeerAddress = Field(
         default="", description="MQTT broker to publish on; without one, nothing is published"
@@ -118,7 +118,7 @@ class ProcessSettings(BaseSettings):
         try:
             return cls(**options)  # type: ignore[arg-type] # validators take what options hold
         except ValidationError as error:
-            raise FerryError(malformed(_in_words(error), "--help describes all settings")) from None
+            raise FerryError(malformed(_in_words(error), "--help describes all options")) from None
 
     @classmethod
     def from_command_line(cls, program: str, arguments: Sequence[str] | None = None) -> Self:
@@ -169,16 +169,24 @@ class _ConfigFile(PydanticBaseSettingsSource):
 _TYPE_SHOWN: Final[Mapping[Any, str]] = {str: "NAME", int: "NUMBER"}
 
 
+class _Parser(argparse.ArgumentParser):
+    """Words a bad command line as every other refusal."""
+
+    def error(self, message: str) -> NoReturn:
+        refuse_to_start(self.prog, malformed(message, "--help describes all options"))
+
+
 def _parser(settings: type[ProcessSettings], program: str) -> argparse.ArgumentParser:
     prefix = settings.model_config["env_prefix"]
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program,
         description=settings.__doc__,
         epilog=f"Each option may also come from the environment (--log-level as {prefix}LOG_LEVEL) or, as "
         'log-level = "debug", from the file of --config; options win over both.',
         allow_abbrev=False,
     )
-    for name, field in settings.model_fields.items():
+    shared = ProcessSettings.model_fields
+    for name, field in sorted(settings.model_fields.items(), key=lambda item: item[0] in shared):
         option = f"--{name.replace('_', '-')}"
         if field.annotation is bool:
             parser.add_argument(option, dest=name, action="store_true", default=None, help=field.description)

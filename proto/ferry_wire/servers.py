@@ -90,6 +90,7 @@ def create_server(
     Raises FerryError: malformed address, or a port that is in use or may not be taken.
     """
     wanted = parse_address(listen, "listen address", any_port=True)
+    _require_free(wanted)
     server = grpc.aio.server(
         interceptors=(RefusalInterceptor(deadline_s),),
         options=_SERVER_OPTIONS,
@@ -97,14 +98,14 @@ def create_server(
     )
     try:
         port = server.add_insecure_port(str(wanted))
-    except RuntimeError as error:
-        raise _why_not(wanted) from error
+    except RuntimeError as error:  # somebody was faster
+        raise FerryError(failed(f"cannot listen on {wanted}: {error}", "try again")) from error
     services = tuple(service.full_name for proto in protos for service in proto.services_by_name.values())
     return BoundServer(server, Address(wanted.host, port), services)
 
 
-def _why_not(address: Address) -> FerryError:
-    """Why gRPC could not bind an address: it does not say, so it is tried once more."""
+def _require_free(address: Address) -> None:
+    """Raise FerryError if the address cannot be bound: gRPC says so on standard error, and not why."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
@@ -112,8 +113,7 @@ def _why_not(address: Address) -> FerryError:
             probe.bind((address.host, address.port))
             probe.listen()
         except OSError as error:
-            return cannot_listen(address, "TCP", error)
-    return FerryError(failed(f"cannot listen on {address}", "try again"))
+            raise cannot_listen(address, "TCP", error) from error
 
 
 class StreamOutbox(Generic[T]):

@@ -280,7 +280,7 @@ def test_a_refusal_keeps_its_rule_in_an_order_refused() -> None:
 
 
 def test_a_renewal_costs_little() -> None:
-    """Goal: 50 us there and back (64 nodes renew four times a second each); the best of several runs counts."""
+    """Goal: 50 us there and back (64 nodes renew four times a second); the best of several runs counts."""
     envelope = HostEnvelope("a" * 32, 3, Renewal(7))
 
     def there_and_back() -> HostEnvelope:

@@ -1,0 +1,81 @@
+"""The agent's gRPC service for people and tests: audits, round trips, failpoints."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+
+from ferry.v1 import host_pb2, host_pb2_grpc
+from ferry_agent.failpoints import Failpoints
+from ferry_agent.rack import Rack
+from ferry_types.errors import FerryError, failed, not_found, refused
+
+AUDIT_DEADLINE_S = 60.0
+
+
+class HostServicer(host_pb2_grpc.HostServicer):
+    """Implements ``ferry.v1.Host``."""
+
+    def __init__(self, rack: Rack, failpoints: Failpoints) -> None:
+        self._rack = rack
+        self._failpoints = failpoints
+
+    async def Audit(
+        self, request: host_pb2.AuditRequest, _context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> host_pb2.AuditReport:
+        """Let the guest check its own books."""
+        image = self._rack.get(request.vm)
+        if image is None:
+            raise FerryError(
+                not_found(f"VM {request.vm} is not on this host", "ask again: it may have moved")
+            )
+        try:
+            report = await asyncio.wait_for(image.audit(), AUDIT_DEADLINE_S)
+        except TimeoutError:
+            raise FerryError(
+                failed(f"{request.vm} did not finish its audit in {AUDIT_DEADLINE_S:.0f} s", "is it paused?")
+            ) from None
+        if report is None:
+            raise FerryError(failed(f"{request.vm} left this host during its audit", "ask again"))
+        return host_pb2.AuditReport(ok=report.ok, pages_checked=report.pages_checked, errors=report.errors)
+
+    async def RoundTrip(
+        self,
+        request_iterator: AsyncIterator[host_pb2.Probe],
+        _context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> AsyncIterator[host_pb2.Probe]:
+        """Answer every message with itself."""
+        async for probe in request_iterator:
+            yield probe
+
+    async def SetFailpoint(
+        self, request: host_pb2.Failpoint, _context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> host_pb2.FailpointList:
+        """Switch a failpoint. Refused unless the agent was started with --failpoints."""
+        self._require_failpoints()
+        self._failpoints.set(request.name, request.action)
+        return self._list()
+
+    async def ListFailpoints(
+        self, _request: host_pb2.FailpointQuery, _context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> host_pb2.FailpointList:
+        """All failpoints and how often each was reached."""
+        self._require_failpoints()
+        return self._list()
+
+    def _require_failpoints(self) -> None:
+        if not self._failpoints.enabled:
+            raise FerryError(
+                refused("failpoints", "this agent has no failpoints", "start it with --failpoints")
+            )
+
+    def _list(self) -> host_pb2.FailpointList:
+        return host_pb2.FailpointList(
+            failpoints=[
+                host_pb2.Failpoint(
+                    name=point.name, action=point.action, reached=point.reached, holding=point.holding
+                )
+                for point in self._failpoints.list()
+            ]
+        )

@@ -1,0 +1,107 @@
+"""Copying pages of a guest that may be running: which to send, which are zero, which marks to give back."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration.frames import NO_PAGES, FrameBuilder, zero_pages
+from ferry_agent.migration.link import SourceLink
+from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX
+
+SCAN_PAGES = 1024
+"""Pages looked at in one go: 4 MiB, a third of a millisecond if they are all zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One pass: pages whose contents were sent, pages that were found zero, bytes of all frames."""
+
+    pages_sent: int
+    zero_pages: int
+    bytes_sent: int
+
+
+class PageCopier:
+    """Sends pages of one attempt. The order of things that keeps every write: *clear the mark, then copy*.
+
+    A page that is zero and was never sent needs no sending, because the target's memory is fresh; one that
+    became zero after having been sent is named.
+    """
+
+    def __init__(self, memory: GuestMemory, link: SourceLink) -> None:
+        self._memory = memory
+        self._link = link
+        self._builder = FrameBuilder(memory.pages)
+        page_count = len(memory.pages)
+        self._on_target = np.zeros(page_count, np.bool_)
+        """Pages whose last copy at the target is not zero."""
+        self._taken = np.zeros(page_count, np.bool_)
+        """Marks that this attempt has taken."""
+
+    def take_touched(self) -> NDArray[np.int64]:
+        """All pages that the guest ever touched, for the first pass, in rising order; takes their marks."""
+        chosen = self._memory.touched.copy()
+        # Whatever the guest touches between these two lines is marked by now, or will be taken later.
+        chosen[self.take_dirty()] = True
+        return np.flatnonzero(chosen)
+
+    def least_recently_used_first(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The order of eras from 2012 on: pages in use come last, so that fewer are sent for nothing.
+
+        Sorting a million pages takes a tenth of a second: call it from a thread.
+        """
+        return indices[np.argsort(self._memory.last_used[indices], kind="stable")]
+
+    def take_dirty(self) -> NDArray[np.int64]:
+        """Pages written since their marks were last taken; clears the marks, so copy them afterwards."""
+        indices = self._memory.dirty.take()
+        self._taken[indices] = True
+        return indices
+
+    def give_back(self) -> None:
+        """Mark again every page whose mark this attempt took."""
+        self._memory.dirty.give_back(np.flatnonzero(self._taken))
+
+    async def copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
+        """Send these pages in this order; ``on_progress`` is told how many are done. Raises FerryError."""
+        bytes_before = self._link.bytes_sent
+        zero_count = 0
+        rest = became_zero = NO_PAGES
+        for start in range(0, len(indices), SCAN_PAGES):
+            batch = indices[start : start + SCAN_PAGES]
+            zero = zero_pages(self._memory.words, batch)
+            zero_batch = batch[zero]
+            zero_count += len(zero_batch)
+            became_zero = np.concatenate((became_zero, zero_batch[self._on_target[zero_batch]]))
+            rest = np.concatenate((rest, batch[~zero]))
+            while len(rest) >= FRAME_PAGES_MAX:
+                await self._send(rest[:FRAME_PAGES_MAX], NO_PAGES)
+                rest = rest[FRAME_PAGES_MAX:]
+            if len(became_zero) > FRAME_ZERO_PAGES_MAX - SCAN_PAGES:
+                await self._send(NO_PAGES, became_zero)
+                became_zero = NO_PAGES
+            on_progress(start + len(batch))
+            # Leases are renewed on this event loop: do not let a long run of zero pages hold it up.
+            await asyncio.sleep(0)
+        if len(rest) or len(became_zero):
+            await self._send(rest, became_zero)
+        return Copied(
+            pages_sent=len(indices) - zero_count,
+            zero_pages=zero_count,
+            bytes_sent=self._link.bytes_sent - bytes_before,
+        )
+
+    async def settle(self) -> None:
+        """Wait until the target has checked and written everything. Raises FerryError."""
+        if self._link.last_was_full:
+            await self._send(NO_PAGES, NO_PAGES)
+        await self._link.all_acked()
+
+    async def _send(self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64]) -> None:
+        self._on_target[page_indices] = True
+        self._on_target[zero_indices] = False
+        await self._link.send_frame(self._builder.build(self._link.frames_sent, page_indices, zero_indices))

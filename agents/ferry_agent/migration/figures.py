@@ -1,0 +1,61 @@
+"""What the source measures of one attempt, as it goes along."""
+
+from ferry_agent.migration.copier import Copied
+from ferry_types.migrations import MigrationFigures, PassFigures
+
+RATE_BYTES_MIN = 1 << 20
+"""Passes that send less say more about round trips than about the wire: the rate before them stands."""
+
+
+class MoveRecord:
+    """Collects times, in seconds of this machine's monotonic clock, and passes."""
+
+    def __init__(self) -> None:
+        self.began_at_s: float | None = None
+        self.paused_at_s: float | None = None
+        self.explanation = ""
+        self.passes: list[PassFigures] = []
+        self.rate_bytes_per_s = 0.0
+        """Of the last pass that was long enough to tell; 0 before the first."""
+        self._final: PassFigures | None = None
+
+    def add_pass(self, copied: Copied, duration_s: float, dirty_pages_after: int) -> None:
+        """Another pass over memory has been acknowledged by the target."""
+        if copied.bytes_sent >= RATE_BYTES_MIN or not self.rate_bytes_per_s:
+            self.rate_bytes_per_s = copied.bytes_sent / duration_s
+        self.passes.append(_pass_figures(len(self.passes) + 1, copied, duration_s, dirty_pages_after))
+
+    def set_final(self, copied: Copied, duration_s: float) -> None:
+        """The copy in the pause is on its way, ``duration_s`` after the pause began."""
+        self._final = _pass_figures(0, copied, duration_s, 0)
+
+    def figures(
+        self, now_s: float, *, first_quantum_at_s: float | None = None, verified: bool | None = None
+    ) -> MigrationFigures:
+        """All that is known; ``first_quantum_at_s`` is the guest's first on the target, by this clock."""
+        ends_at_s = now_s if self.paused_at_s is None else self.paused_at_s
+        blackout_s = None
+        if first_quantum_at_s is not None and self.paused_at_s is not None:
+            # An estimated clock offset may be off by more than the black-out lasted.
+            blackout_s = max(0.0, first_quantum_at_s - self.paused_at_s)
+        last = () if self._final is None else (self._final,)
+        return MigrationFigures(
+            passes=tuple(self.passes),
+            final=self._final,
+            brownout_s=0.0 if self.began_at_s is None else ends_at_s - self.began_at_s,
+            blackout_s=blackout_s,
+            bytes_sent=sum(figures.bytes_sent for figures in (*self.passes, *last)),
+            verified=verified,
+            explanation=self.explanation,
+        )
+
+
+def _pass_figures(index: int, copied: Copied, duration_s: float, dirty_pages_after: int) -> PassFigures:
+    return PassFigures(
+        index=index,
+        pages_sent=copied.pages_sent,
+        zero_pages=copied.zero_pages,
+        bytes_sent=copied.bytes_sent,
+        duration_s=duration_s,
+        dirty_pages_after=dirty_pages_after,
+    )

@@ -1,0 +1,152 @@
+"""Page frames: gathering pages, and checking what arrives.
+
+The guest may write while its pages are gathered, so a frame's checksum is taken over a copy, never over guest
+memory itself. What arrives is hostile until proved otherwise: ``check`` looks at everything before a byte of
+it may reach memory.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from ferry_agent.migration.frame_codec import Buffer, FrameError, PageFrame, encode
+from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX, PAGE_SIZE
+
+NO_PAGES: NDArray[np.int64] = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """A frame ready for the wire."""
+
+    wire: bytes
+    pages: int
+    """Pages that it names, zero ones too."""
+    checksum: int
+    full: bool
+    """Whether it carries as many pages as a frame can."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFrame:
+    """A frame that passed every check: indices are below the page count, ``rows`` is (n, 4096) uint8."""
+
+    page_indices: NDArray[np.uint32]
+    rows: NDArray[np.uint8]
+    zero_indices: NDArray[np.uint32]
+    checksum: int
+
+    @property
+    def pages(self) -> int:
+        """Pages that it names, zero ones too."""
+        return len(self.page_indices) + len(self.zero_indices)
+
+    @property
+    def full(self) -> bool:
+        """Whether it carries as many pages as a frame can."""
+        return len(self.page_indices) == FRAME_PAGES_MAX
+
+
+class FrameBuilder:
+    """Gathers pages of one guest's memory, (n, 4096) uint8, into frames. For one thread at a time."""
+
+    def __init__(self, pages: NDArray[np.uint8]) -> None:
+        self._pages = pages
+        # Small enough to stay in the cache between gathering, hashing and encoding.
+        self._scratch = np.empty((FRAME_PAGES_MAX, PAGE_SIZE), np.uint8)
+
+    def build(
+        self, sequence: int, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64] = NO_PAGES
+    ) -> EncodedFrame:
+        """Copy these pages (at most 256) into a frame that names those (at most 65,536) as zero."""
+        assert len(page_indices) <= FRAME_PAGES_MAX, len(page_indices)
+        assert len(zero_indices) <= FRAME_ZERO_PAGES_MAX, len(zero_indices)
+        payload = self._gather(page_indices)
+        page_bytes = page_indices.astype("<u4").tobytes()
+        zero_bytes = zero_indices.astype("<u4").tobytes()
+        checksum = frame_checksum(page_bytes, zero_bytes, payload)
+        wire = encode(PageFrame(sequence, page_bytes, payload, zero_bytes, checksum))
+        full = len(page_indices) == FRAME_PAGES_MAX
+        return EncodedFrame(wire, len(page_indices) + len(zero_indices), checksum, full)
+
+    def _gather(self, page_indices: NDArray[np.int64]) -> memoryview:
+        rows = self._scratch[: len(page_indices)]
+        if is_run(page_indices):
+            first = int(page_indices[0])
+            np.copyto(rows, self._pages[first : first + len(rows)])
+        else:
+            # Any mode but "raise" lets NumPy write into `out` without a buffer between.
+            np.take(self._pages, page_indices, axis=0, out=rows, mode="clip")
+        return rows.reshape(-1).data
+
+
+def opening_frame(migration_id: str, token: str) -> EncodedFrame:
+    """The first frame of a stream: it names the attempt and carries no pages."""
+    checksum = frame_checksum(b"", b"", b"")
+    opening = PageFrame(checksum=checksum, migration_id=migration_id.encode(), token=token.encode())
+    return EncodedFrame(encode(opening), 0, checksum, full=False)
+
+
+def zero_pages(words: NDArray[np.uint64], page_indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of these pages are zero, as a mask over ``page_indices``; ``words`` is memory as (n, 512) uint64.
+
+    A guest that writes meanwhile does no harm: it marks the page afterwards, and so it is looked at again.
+    """
+    rows = page_indices
+    if is_run(page_indices):
+        first = int(page_indices[0])
+        words, rows = words[first : first + len(page_indices)], np.arange(len(page_indices))
+    # A page in use mostly shows it at its head; the rest is read only of those that do not.
+    zero: NDArray[np.bool_] = words[rows, 0] == 0
+    candidates = rows[zero]
+    if is_run(candidates):
+        first = int(candidates[0])
+        zero[zero] = np.bitwise_or.reduce(words[first : first + len(candidates)], axis=1) == 0
+    elif len(candidates):
+        zero[zero] = np.bitwise_or.reduce(words[candidates], axis=1) == 0
+    return zero
+
+
+def is_run(indices: NDArray[np.int64] | NDArray[np.uint32]) -> bool:
+    """Whether indices rise by one each: such pages are one slice, faster than picking them out."""
+    if len(indices) == 0 or int(indices[-1]) - int(indices[0]) != len(indices) - 1:
+        return False
+    return bool((indices[1:] == indices[:-1] + 1).all())
+
+
+def check(frame: PageFrame, *, sequence: int, pages_in_memory: int) -> CheckedFrame:
+    """Prove a frame fit to be written: it must be number ``sequence`` of its stream.
+
+    Raises FrameError for a gap in the sequence, a wrong length or count, an index out of range and a checksum
+    that does not match. A page that is named twice is harmless: the last one counts, and zeros come first.
+    """
+    if frame.sequence != sequence:
+        raise FrameError(f"frame {frame.sequence} came where frame {sequence} was due")
+    page_indices = _indices(frame.page_indices, FRAME_PAGES_MAX, pages_in_memory, "pages")
+    zero_indices = _indices(frame.zero_indices, FRAME_ZERO_PAGES_MAX, pages_in_memory, "zero pages")
+    if len(frame.payload) != len(page_indices) * PAGE_SIZE:
+        raise FrameError(f"{len(frame.payload)} bytes of payload came for {len(page_indices)} pages")
+    if frame_checksum(frame.page_indices, frame.zero_indices, frame.payload) != frame.checksum:
+        raise FrameError(f"the checksum of frame {sequence} does not match its contents")
+    rows = np.frombuffer(frame.payload, np.uint8).reshape(-1, PAGE_SIZE)
+    return CheckedFrame(page_indices, rows, zero_indices, frame.checksum)
+
+
+def frame_checksum(page_bytes: Buffer, zero_bytes: Buffer, payload: Buffer) -> int:
+    """XXH3-64 of the payload, seeded with XXH3-64 of the indices, as ``migration.proto`` defines it."""
+    seed = xxhash.xxh3_64_intdigest(b"".join((page_bytes, zero_bytes)))
+    return xxhash.xxh3_64_intdigest(payload, seed=seed)
+
+
+def _indices(packed: Buffer, count_max: int, pages_in_memory: int, what: str) -> NDArray[np.uint32]:
+    count, rest = divmod(len(packed), 4)
+    if rest:
+        raise FrameError(f"{len(packed)} bytes of indices of {what} are not a multiple of 4")
+    if count > count_max:
+        raise FrameError(f"{count} {what} in one frame are more than {count_max}")
+    indices = np.frombuffer(packed, "<u4").astype(np.uint32, copy=False)
+    if count and int(indices.max()) >= pages_in_memory:
+        raise FrameError(f"page {int(indices.max())} is out of range: memory has {pages_in_memory} pages")
+    return indices

@@ -1,0 +1,74 @@
+"""What a migration needs of the host at either end, and what it tells it.
+
+All methods are called on the event loop's thread. The host implements them with the rules of ``ferry_host``;
+nothing here decides who may run a VM.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ferry_agent.guest.memory import GuestMemory
+from ferry_types.errors import FerryError, Refusal
+from ferry_types.messages import MigrationProgress
+
+
+class MoveFailed(FerryError):
+    """The attempt is over at the source and the guest may run on there: no final copy was sent."""
+
+
+class SourceHost(Protocol):
+    """The source's host, as one outgoing move sees it."""
+
+    def report(self, progress: MigrationProgress) -> None:
+        """Take a progress report: about ten a second, and one at the end of every pass."""
+
+    async def arm(self, migration_id: str) -> None:
+        """Return once the coordinator has armed the hand-off; the guest still runs. Raises FerryError."""
+
+    async def pause(self) -> float:
+        """Pause the vCPU. Returns the monotonic time at which its last quantum ended, in seconds.
+
+        It stays paused until the move has failed or its outcome is known. Raises FerryError.
+        """
+
+    def device_state(self) -> bytes:
+        """The paused guest's registers, at most 64 KiB."""
+
+    def point_of_no_return(self) -> None:
+        """Permit the final copy to be sent, there and then.
+
+        Raises FerryError if the host may not send it any more, for example because its lease lapsed or the
+        move was cancelled. Once this has returned, only a committed abort may resume the guest here.
+        """
+
+    async def reach(self, name: str) -> None:
+        """Pass a failpoint. Raises FerryError if it is switched to do so."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingSlot:
+    """Memory that the target keeps for a VM that will arrive, and who may fill it."""
+
+    token: str = field(repr=False)
+    vm: str
+    epoch: int
+    memory: GuestMemory
+
+
+class TargetHost(Protocol):
+    """The target's host, as all incoming moves see it."""
+
+    def incoming(self, migration_id: str) -> IncomingSlot:
+        """Look up the slot prepared for a move; changes nothing. Raises FerryError if there is none."""
+
+    def ready(self, migration_id: str, device_state: bytes) -> None:
+        """All pages and the device state are here and were checked. Called at most once per move."""
+
+    def failed(self, migration_id: str, refusal: Refusal) -> None:
+        """The attempt is over, and the slot's memory may be closed.
+
+        Called at most once per move, and never after ``ready``.
+        """
+
+    async def reach(self, name: str) -> None:
+        """Pass a failpoint. Raises FerryError if it is switched to do so."""

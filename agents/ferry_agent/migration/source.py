@@ -1,0 +1,212 @@
+"""One attempt to move a VM away, from the first connection to the end of the final copy.
+
+::
+
+    Negotiating -> PreCopy(n) -> Arming -> Paused -> FinalCopy -> AwaitingOutcome -> closed
+         \\____________\\___________\\_________\\___ any failure: the guest runs on at the source
+
+``OutgoingMove.run`` goes from the left to the final copy. Past the point of no return an ``AwaitingOutcome``
+keeps the streams open, and who owns the VM is no longer for the source to say.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration.clocks import machine_boot_id
+from ferry_agent.migration.copier import PageCopier
+from ferry_agent.migration.digest import memory_digest
+from ferry_agent.migration.figures import MoveRecord
+from ferry_agent.migration.link import SourceLink
+from ferry_agent.migration.ports import MoveFailed, SourceHost
+from ferry_agent.migration.protocol import PROGRESS_INTERVAL_S
+from ferry_host import convergence
+from ferry_types.errors import FerryError, Refusal, failed
+from ferry_types.limits import DEVICE_STATE_BYTES_MAX
+from ferry_types.messages import BeginOutgoing, MigrationProgress
+from ferry_types.migrations import MigrationFigures
+
+
+class AwaitingOutcome:
+    """A move whose final copy was sent; the guest is paused at the source until the outcome is known."""
+
+    def __init__(self, link: SourceLink, copier: PageCopier, record: MoveRecord, *, verify: bool) -> None:
+        self._link = link
+        self._copier = copier
+        self._record = record
+        self._verify = verify
+
+    async def lost(self) -> Refusal:
+        """Return, with the reason, once a stream broke. That proves nothing about the outcome."""
+        return await asyncio.shield(self._link.broken)
+
+    def figures(self, first_quantum_at_s: float | None) -> MigrationFigures:
+        """What was measured; the target's first quantum, by the target's monotonic clock, ends the black-out.
+
+        A target that runs has verified memory, if that was asked for.
+        """
+        if first_quantum_at_s is None:
+            return self._record.figures(time.monotonic())
+        return self._record.figures(
+            time.monotonic(),
+            first_quantum_at_s=first_quantum_at_s - self._link.clock_offset_s,
+            verified=True if self._verify else None,
+        )
+
+    async def close(self) -> None:
+        """End the streams and give the marks back: if the move was aborted, the guest runs on here."""
+        await self._link.close()
+        self._copier.give_back()
+
+
+class OutgoingMove:
+    """One attempt. ``run`` is called once, on the event loop that this was made on."""
+
+    def __init__(
+        self,
+        order: BeginOutgoing,
+        memory: GuestMemory,
+        host: SourceHost,
+        *,
+        least_recently_used_first: bool,
+        boot_id: str | None = None,
+    ) -> None:
+        self._order = order
+        self._memory = memory
+        self._host = host
+        self._least_recently_used_first = least_recently_used_first
+        self._boot_id = machine_boot_id() if boot_id is None else boot_id
+        self._policy = convergence.Policy(order.options.pass_limit, order.options.blackout_allowed_s)
+        self._link = SourceLink(order)
+        self._copier = PageCopier(memory, self._link)
+        self._record = MoveRecord()
+        self._digest: asyncio.Future[bytes] | None = None
+        self._final_permitted = False
+        self._reported_at_s = 0.0
+
+    async def run(self) -> AwaitingOutcome:
+        """Copy, pause and send the final copy; returns once that is on its way.
+
+        Raises MoveFailed if the attempt ended before ``SourceHost.point_of_no_return``: the dirty log then
+        has back every mark that was taken, and the streams are closed, so that the target drops the attempt.
+        So too if this task is cancelled, at whatever point.
+        """
+        try:
+            await self._host.reach("source.connecting")
+            await self._link.open(self._memory.n_pages, self._boot_id)
+            await self._hand_over_unless_broken()
+        except FerryError as error:
+            await self._abandon()
+            raise MoveFailed(error.refusal) from error
+        except BaseException:
+            await self._abandon()
+            raise
+        return AwaitingOutcome(self._link, self._copier, self._record, verify=self._order.options.verify)
+
+    async def _abandon(self) -> None:
+        await self._link.close()
+        if self._digest is not None:
+            await asyncio.wait({self._digest})  # its thread reads guest memory
+        self._copier.give_back()
+
+    async def _hand_over_unless_broken(self) -> None:
+        """Notice broken streams also while waiting for the coordinator, the guest or a failpoint."""
+        work = asyncio.create_task(self._hand_over())
+        try:
+            either: tuple[asyncio.Future[Any], ...] = (work, self._link.broken)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and not self._final_permitted:
+                raise FerryError(self._link.broken.result())
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _hand_over(self) -> None:
+        await self._copy_while_running()
+        await self._host.reach("source.arming")
+        await self._host.arm(self._order.migration_id)
+        if self._decide().action is convergence.Action.CONTINUE:
+            # Arming took so long that too much is dirty again.
+            await self._copy_pass(self._copier.take_dirty())
+        self._record.paused_at_s = await self._host.pause()
+        if self._order.options.verify:
+            loop = asyncio.get_running_loop()
+            self._digest = loop.run_in_executor(None, memory_digest, self._memory.pages)
+        await self._host.reach("source.paused")
+        await self._copy_last(self._record.paused_at_s)
+        device_state = self._host.device_state()
+        if len(device_state) > DEVICE_STATE_BYTES_MAX:
+            raise FerryError(failed(f"{self._order.vm} has {len(device_state)} bytes of device state"))
+        self._host.point_of_no_return()
+        self._final_permitted = True
+        try:
+            await self._send_end(device_state)
+        except FerryError as error:
+            self._link.break_off(error.refusal)
+
+    async def _send_end(self, device_state: bytes) -> None:
+        await self._link.send_final(device_state)
+        if self._digest is not None:
+            await self._link.send_digest(await self._digest)
+        await self._host.reach("source.final_sent")
+
+    # --- copying --------------------------------------------------------------------------------------
+
+    async def _copy_while_running(self) -> None:
+        self._record.began_at_s = time.monotonic()
+        indices = self._copier.take_touched()
+        if self._least_recently_used_first:
+            indices = await asyncio.to_thread(self._copier.least_recently_used_first, indices)
+        await self._copy_pass(indices)
+        await self._host.reach("source.copying")
+        while (decision := self._decide()).action is convergence.Action.CONTINUE:
+            await self._copy_pass(self._copier.take_dirty())
+            await self._host.reach("source.copying")
+        self._record.explanation = decision.explanation
+
+    def _decide(self) -> convergence.Decision:
+        dirty_pages = self._memory.dirty.count()
+        return convergence.decide(
+            self._record.passes, dirty_pages, self._record.rate_bytes_per_s, self._policy
+        )
+
+    async def _copy_pass(self, indices: NDArray[np.int64]) -> None:
+        began_at_s = time.monotonic()
+        bytes_before = self._link.bytes_acked
+        pass_index = len(self._record.passes) + 1
+
+        def on_progress(pages_done: int) -> None:
+            now_s = time.monotonic()
+            if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
+                rate_bytes_per_s = (self._link.bytes_acked - bytes_before) / (now_s - began_at_s)
+                self._report(pass_index, pages_done, len(indices), rate_bytes_per_s)
+
+        copied = await self._copier.copy(indices, on_progress)
+        await self._copier.settle()
+        self._record.add_pass(copied, time.monotonic() - began_at_s, self._memory.dirty.count())
+        self._report(pass_index, len(indices), len(indices), self._record.rate_bytes_per_s)
+
+    async def _copy_last(self, paused_at_s: float) -> None:
+        copied = await self._copier.copy(self._copier.take_dirty(), lambda _pages_done: None)
+        dirty_pages = self._memory.dirty.count()
+        assert dirty_pages == 0, f"{dirty_pages} pages were dirtied after the pause"
+        self._record.set_final(copied, time.monotonic() - paused_at_s)
+
+    def _report(self, pass_index: int, pages_done: int, pages_total: int, rate_bytes_per_s: float) -> None:
+        self._reported_at_s = time.monotonic()
+        self._host.report(
+            MigrationProgress(
+                migration_id=self._order.migration_id,
+                pass_index=pass_index,
+                pages_done=pages_done,
+                pages_total=pages_total,
+                dirty_pages=self._memory.dirty.count(),
+                rate_bytes_per_s=rate_bytes_per_s,
+                figures=self._record.figures(self._reported_at_s),
+            )
+        )

@@ -1,0 +1,235 @@
+"""The target's servicer: two streams for each arriving VM, joined by migration id and token."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import grpc.aio
+
+from ferry.v1 import migration_pb2
+from ferry_agent.migration import protocol
+from ferry_agent.migration.clocks import machine_boot_id
+from ferry_agent.migration.digest import memory_digest
+from ferry_agent.migration.frame_codec import FrameError, decode
+from ferry_agent.migration.ports import TargetHost
+from ferry_agent.migration.receiver import Phase, Receiver
+from ferry_types.errors import FerryError, Refusal, failed, refused
+
+_SERVICE = migration_pb2.DESCRIPTOR.services_by_name["Migration"]
+
+_ControlContext = grpc.aio.ServicerContext[migration_pb2.ControlFromSource, migration_pb2.ControlFromTarget]
+_BulkContext = grpc.aio.ServicerContext[bytes, migration_pb2.BulkAck]
+
+
+class MigrationServicer:
+    """Receives memory into the slots that the host keeps. Frames are hostile until proved otherwise."""
+
+    def __init__(self, host: TargetHost, *, boot_id: str | None = None) -> None:
+        self._host = host
+        self._boot_id = machine_boot_id() if boot_id is None else boot_id
+        self._receivers: dict[str, Receiver] = {}
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve ``ferry.v1.Migration`` there.
+
+        Not by the generated function: frames are decoded by ``frame_codec``, and arrive here as bytes.
+        """
+        handlers = {
+            "Control": grpc.stream_stream_rpc_method_handler(
+                self.Control,
+                request_deserializer=migration_pb2.ControlFromSource.FromString,
+                response_serializer=migration_pb2.ControlFromTarget.SerializeToString,
+            ),
+            "Bulk": grpc.stream_stream_rpc_method_handler(
+                self.Bulk, response_serializer=migration_pb2.BulkAck.SerializeToString
+            ),
+        }
+        handler = grpc.method_handlers_generic_handler(_SERVICE.full_name, handlers)
+        server.add_generic_rpc_handlers((handler,))
+
+    def drop(self, migration_id: str) -> None:
+        """End the streams of a move that the host has dropped; no other frame is written to its memory.
+
+        A thread that hashes the memory or writes one frame may be at it for a moment longer: memory that was
+        closed bears that.
+        """
+        receiver = self._receivers.get(migration_id)
+        if receiver is not None:
+            receiver.end(failed("the target has dropped the move"))
+
+    # --- control --------------------------------------------------------------------------------------
+
+    async def Control(self, _requests: Any, context: _ControlContext) -> None:
+        """Hello, Accept, clock readings; then Final and the digest make the target READY."""
+        message = await _first_message(context)
+        if not isinstance(message, migration_pb2.ControlFromSource) or not message.HasField("hello"):
+            raise FerryError(failed("a control stream began without Hello"))
+        hello = message.hello
+        receiver = self._admit(hello)
+        self._receivers[hello.migration_id] = receiver
+        try:
+            await self._attend(receiver, self._converse(receiver, context))
+        finally:
+            receiver.fail(_cut_off("control"))
+            receiver.end(failed("the move's control stream has ended"))
+            del self._receivers[hello.migration_id]
+
+    def _admit(self, hello: migration_pb2.MigrationHello) -> Receiver:
+        if hello.protocol_version != protocol.PROTOCOL_VERSION:
+            raise FerryError(
+                refused(
+                    "protocol version",
+                    f"the source speaks version {hello.protocol_version} of the migration protocol, "
+                    f"this host version {protocol.PROTOCOL_VERSION}",
+                    "run the same release of Hyperferry on both hosts",
+                )
+            )
+        slot = self._host.incoming(hello.migration_id)
+        if not _equal(slot.token.encode(), hello.token.encode()):
+            raise FerryError(refused("migration token", f"wrong token for move {hello.migration_id}"))
+        if hello.migration_id in self._receivers:
+            raise FerryError(
+                refused("one attempt", f"move {hello.migration_id} has its control stream already")
+            )
+        offered = (hello.vm, hello.epoch, hello.page_count)
+        expected = (slot.vm, slot.epoch, slot.memory.n_pages)
+        if offered != expected:
+            raise FerryError(
+                refused(
+                    "prepared memory",
+                    "the source offers {} under epoch {} with {} pages".format(*offered)
+                    + ", this host expects {} under epoch {} with {}".format(*expected),
+                )
+            )
+        return Receiver(hello.migration_id, slot, self._host, verify=hello.verify)
+
+    async def _converse(self, receiver: Receiver, context: _ControlContext) -> None:
+        accept = migration_pb2.MigrationAccept(
+            protocol_version=protocol.PROTOCOL_VERSION, boot_id=self._boot_id
+        )
+        await context.write(migration_pb2.ControlFromTarget(accept=accept))
+        while (message := await _next_message(receiver, context)).HasField("clock_probe"):
+            reading = migration_pb2.ClockReading(
+                source_sent_at_s=message.clock_probe.source_sent_at_s, target_at_s=time.monotonic()
+            )
+            await context.write(migration_pb2.ControlFromTarget(clock_reading=reading))
+        if not message.HasField("final"):
+            raise FerryError(failed("the source sent something else where Final was due"))
+        await receiver.take_final(message.final)
+        if receiver.verify:
+            await _verify(receiver, context)
+        await self._host.reach("target.before_ready")
+        receiver.become_ready(message.final.device_state)
+        # The source keeps its streams open until it knows the outcome, and has nothing more to say.
+        await context.read()
+
+    # --- bulk -----------------------------------------------------------------------------------------
+
+    async def Bulk(self, _requests: Any, context: _BulkContext) -> None:
+        """The opening frame joins the stream to its attempt; frames are checked, written and acknowledged."""
+        opening = await _first_message(context)
+        if not isinstance(opening, bytes):
+            raise FerryError(failed("a bulk stream ended without a frame"))
+        receiver = self._join(opening)
+        try:
+            await self._attend(receiver, self._receive(receiver, opening, context))
+        finally:
+            receiver.fail(_cut_off("bulk"))
+
+    def _join(self, opening: bytes) -> Receiver:
+        try:
+            frame = decode(opening)
+        except FrameError as error:
+            raise FerryError(failed(f"bad opening frame: {error}")) from error
+        receiver = self._receivers.get(bytes(frame.migration_id).decode(errors="replace"))
+        # One answer for all cases: who does not hold the token learns nothing about moves under way.
+        if receiver is None or not _equal(receiver.slot.token.encode(), bytes(frame.token)):
+            raise FerryError(refused("migration token", "no move with that id and token is open here"))
+        if receiver.bulk_joined:
+            raise FerryError(refused("one attempt", "the move has its bulk stream already"))
+        receiver.bulk_joined = True
+        return receiver
+
+    async def _receive(self, receiver: Receiver, opening: bytes, context: _BulkContext) -> None:
+        await receiver.take(opening)
+        await context.write(migration_pb2.BulkAck(frames=receiver.frames))
+        await self._host.reach("target.receiving")
+        acked = receiver.frames
+        while isinstance(wire := await context.read(), bytes):
+            frame = await receiver.take(wire)
+            if not frame.full or receiver.frames - acked >= protocol.ACK_EVERY_FRAMES:
+                acked = receiver.frames
+                await context.write(migration_pb2.BulkAck(frames=acked))
+
+    # --- both -----------------------------------------------------------------------------------------
+
+    async def _attend(self, receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
+        """Carry on with one stream until it ends, the attempt ends, or the source falls silent.
+
+        Raises FerryError with the reason if the attempt is over.
+        """
+        task = asyncio.create_task(work)
+        try:
+            while not task.done() and not receiver.ended.done():
+                await asyncio.wait(
+                    {task, receiver.ended},
+                    timeout=_silence_left_s(receiver),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if _silence_left_s(receiver) == 0:
+                    receiver.fail(failed(f"the source sent nothing for {protocol.SILENCE_S_MAX:.0f} s"))
+            if task.done():
+                await task
+        except FrameError as error:
+            refusal = failed(f"the source sent a bad frame: {error}")
+            receiver.fail(refusal)
+            raise FerryError(refusal) from error
+        except FerryError as error:
+            receiver.fail(error.refusal)
+            raise
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if receiver.refusal is not None:
+            raise FerryError(receiver.refusal)
+
+
+async def _first_message(context: grpc.aio.ServicerContext[Any, Any]) -> object:
+    try:
+        async with asyncio.timeout(protocol.OPENING_S_MAX):
+            message: object = await context.read()
+            return message
+    except TimeoutError:
+        raise FerryError(failed(f"nothing came for {protocol.OPENING_S_MAX:.0f} s")) from None
+
+
+async def _next_message(receiver: Receiver, context: _ControlContext) -> migration_pb2.ControlFromSource:
+    message = await context.read()
+    if not isinstance(message, migration_pb2.ControlFromSource):
+        raise FerryError(_cut_off("control"))
+    receiver.heard_at_s = asyncio.get_running_loop().time()
+    return message
+
+
+async def _verify(receiver: Receiver, context: _ControlContext) -> None:
+    digest = await asyncio.to_thread(memory_digest, receiver.slot.memory.pages)
+    message = await _next_message(receiver, context)
+    if not hmac.compare_digest(message.memory_digest.digest, digest):
+        raise FerryError(failed("memory at the target differs from the source's"))
+
+
+def _silence_left_s(receiver: Receiver) -> float | None:
+    """None where the source is not expected to speak."""
+    if receiver.phase is not Phase.RECEIVING:
+        return None
+    return max(0.0, receiver.heard_at_s + protocol.SILENCE_S_MAX - asyncio.get_running_loop().time())
+
+
+def _equal(token: bytes, other: bytes) -> bool:
+    return hmac.compare_digest(token, other)
+
+
+def _cut_off(stream: str) -> Refusal:
+    return failed(f"the source's {stream} stream ended before everything had arrived")

@@ -1,0 +1,161 @@
+"""The source's side of moves: one task for each, between the engine and the host core."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from ferry_agent.failpoints import Failpoints
+from ferry_agent.migration.ports import MoveFailed
+from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
+from ferry_agent.rack import Image, Rack
+from ferry_host import commands, inputs
+from ferry_types.eras import RULES, Era, EraRules
+from ferry_types.errors import FerryError, failed, refused
+from ferry_types.messages import BeginOutgoing, MigrationProgress
+from ferry_types.migrations import MigrationFigures
+
+_log = structlog.get_logger("move")
+
+
+class _Attempt:
+    """One attempt; implements ``SourceHost`` for the engine."""
+
+    def __init__(
+        self,
+        order: BeginOutgoing,
+        image: Image,
+        failpoints: Failpoints,
+        submit: Callable[[inputs.Event], None],
+    ) -> None:
+        self.order = order
+        self.image = image
+        self.armed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.final_permitted = False
+        self.awaiting: AwaitingOutcome | None = None
+        self.sent = asyncio.Event()
+        """Set once ``awaiting`` is there; the target may run even before."""
+        self.task: asyncio.Task[None] | None = None
+        self._failpoints = failpoints
+        self._submit = submit
+
+    # --- SourceHost -------------------------------------------------------------------------------
+
+    def report(self, progress: MigrationProgress) -> None:
+        """Pass progress on."""
+        self._submit(inputs.OutgoingProgress(progress))
+
+    async def arm(self, migration_id: str) -> None:
+        """Ask for the hand-off to be armed; the core ends the attempt if it will not be."""
+        self._submit(inputs.SwitchDue(migration_id))
+        await self.armed
+
+    async def pause(self) -> float:
+        """Pause the vCPU; the monotonic time at which its last quantum ended."""
+        return await self.image.pause()
+
+    def device_state(self) -> bytes:
+        """The paused guest's registers."""
+        return self.image.vcpu.device_state()
+
+    def point_of_no_return(self) -> None:
+        """Ask the core whether the final copy may be sent. Raises FerryError if not."""
+        self._submit(inputs.FinalCopyDue(self.order.migration_id))
+        if not self.final_permitted:
+            raise FerryError(refused("point of no return", "the host may not hand the VM over any more"))
+
+    async def reach(self, name: str) -> None:
+        """Pass a failpoint."""
+        await self._failpoints.reach(name)
+
+    # --- the task ---------------------------------------------------------------------------------
+
+    async def run(self, rules: EraRules) -> None:
+        """Carry the attempt out, and report its failure, before or after the final copy."""
+        migration_id = self.order.migration_id
+        try:
+            move = OutgoingMove(
+                self.order,
+                self.image.memory,
+                self,
+                least_recently_used_first=rules.least_recently_used_first,
+            )
+            self.awaiting = await move.run()
+            self.sent.set()
+            reason = await self.awaiting.lost()
+        except MoveFailed as error:
+            reason = error.refusal
+        except Exception as error:  # noqa: BLE001 - a bug of the engine must not strand the guest
+            _log.exception("move failed unexpectedly", migration=migration_id)
+            reason = failed(f"the migration engine failed: {error}", "the agent's log has the details")
+        self.sent.set()
+        self._submit(inputs.OutgoingFailed(migration_id, reason))
+
+
+class OutgoingMoves:
+    """All attempts of this host."""
+
+    def __init__(self, rack: Rack, failpoints: Failpoints, submit: Callable[[inputs.Event], None]) -> None:
+        self.rules = RULES[Era.WS2012R2]
+        self._rack = rack
+        self._failpoints = failpoints
+        self._submit = submit
+        self._attempts: dict[str, _Attempt] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def start(self, order: BeginOutgoing) -> None:
+        """Begin to copy a VM that runs here."""
+        image = self._rack.get(order.vm)
+        if image is None:
+            raise AssertionError(f"{order.vm} is to move and is not on the rack")
+        attempt = _Attempt(order, image, self._failpoints, self._submit)
+        self._attempts[order.migration_id] = attempt
+        attempt.task = asyncio.get_running_loop().create_task(attempt.run(self.rules))
+
+    def switch_over(self, migration_id: str) -> None:
+        """The hand-off is armed: the attempt may pause its guest."""
+        attempt = self._attempts[migration_id]
+        if not attempt.armed.done():
+            attempt.armed.set_result(None)
+
+    def permit_final(self, migration_id: str) -> None:
+        """The point of no return is passed."""
+        self._attempts[migration_id].final_permitted = True
+
+    def stop(self, migration_id: str) -> None:
+        """End an attempt; whether its guest runs on is the core's business."""
+        attempt = self._attempts.pop(migration_id, None)
+        if attempt is not None:
+            self._end(self._cancel(attempt))
+
+    def release(self, command: commands.ReleaseSource) -> None:
+        """The target runs: delete the image, and tell the core the figures."""
+        self._rack.take(command.vm)
+        self._end(self._release(self._attempts.pop(command.migration_id), command))
+
+    async def close(self) -> None:
+        """End everything."""
+        for migration_id in list(self._attempts):
+            self.stop(migration_id)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _end(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _cancel(self, attempt: _Attempt) -> None:
+        if attempt.task is not None:
+            attempt.task.cancel()
+            await asyncio.wait({attempt.task})
+        if attempt.awaiting is not None:
+            await attempt.awaiting.close()
+
+    async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
+        await attempt.sent.wait()
+        figures = (
+            attempt.awaiting.figures(command.first_quantum_at_s) if attempt.awaiting else MigrationFigures()
+        )
+        await self._cancel(attempt)
+        await attempt.image.destroy()
+        self._submit(inputs.SourceGone(command.migration_id, figures))

@@ -1,0 +1,167 @@
+"""The VM images of this host: memory, guest and vCPU, without any rule about when they may run."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from ferry_agent.gate import LeaseGate
+from ferry_agent.guest.audit import AuditReport
+from ferry_agent.guest.guest import Guest
+from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.guest.trace import RunTrace
+from ferry_agent.guest.vcpu import EchoReply, Vcpu
+from ferry_types.errors import FerryError
+from ferry_types.vms import VmSpec
+
+_T = TypeVar("_T")
+
+
+class Image:
+    """One VM image; its vCPU runs, or is paused, or has never run."""
+
+    def __init__(self, spec: VmSpec, guest: Guest, vcpu: Vcpu) -> None:
+        self.spec = spec
+        self.vcpu = vcpu
+        self._guest = guest
+        self._started = False
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The guest's memory."""
+        return self._guest.memory
+
+    def run(self, epoch: int) -> None:
+        """Start or resume the vCPU."""
+        if self._started:
+            self.vcpu.resume(epoch)
+        else:
+            self._started = True
+            self.vcpu.start(epoch)
+
+    def hold(self) -> None:
+        """Pause the vCPU between two quanta."""
+        if self._started:
+            self.vcpu.request_pause(lambda _last_ran_at_s: None)
+
+    async def pause(self) -> float:
+        """Pause the vCPU; the monotonic time at which the guest last ran, in seconds."""
+        loop = asyncio.get_running_loop()
+        paused: asyncio.Future[float] = loop.create_future()
+        self.vcpu.request_pause(lambda last_ran_at_s: _settle(loop, paused, last_ran_at_s))
+        return await paused
+
+    async def audit(self) -> AuditReport | None:
+        """Let the guest check its books; None if it was stopped meanwhile."""
+        loop = asyncio.get_running_loop()
+        audited: asyncio.Future[AuditReport | None] = loop.create_future()
+        self.vcpu.request_audit(lambda report: _settle(loop, audited, report))
+        return await audited
+
+    async def destroy(self) -> None:
+        """Stop the vCPU and free the memory."""
+        await asyncio.to_thread(self.vcpu.stop)
+        self.memory.close()
+
+
+def _settle(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[_T]", value: _T) -> None:
+    """Give a waiting task its answer, from a vCPU's thread."""
+
+    def unless_cancelled() -> None:
+        if not future.done():
+            future.set_result(value)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(unless_cancelled)
+
+
+class Rack:
+    """All images of the host, by VM name."""
+
+    def __init__(
+        self,
+        gate: LeaseGate,
+        trace: RunTrace | None,
+        on_first_quantum: Callable[[str, int, float], None],
+    ) -> None:
+        """``on_first_quantum(vm, epoch, monotonic seconds)`` is called from the vCPU's thread."""
+        self._gate = gate
+        self._trace = trace
+        self._on_first_quantum = on_first_quantum
+        self._images: dict[str, Image] = {}
+
+    def get(self, vm: str) -> Image | None:
+        """The image of a VM, if it is here."""
+        return self._images.get(vm)
+
+    def all(self) -> list[Image]:
+        """Every image, by name."""
+        return [self._images[name] for name in sorted(self._images)]
+
+    async def boot(self, spec: VmSpec, epoch: int) -> Image:
+        """Make and fill memory; the image is not on the rack yet.
+
+        Raises FerryError if there is no memory, or nothing to fill it with.
+        """
+        memory = GuestMemory(spec.memory_bytes)
+        filling = asyncio.get_running_loop().run_in_executor(
+            None, Guest.boot, spec.name, memory, spec.workload, spec.fill, epoch
+        )
+        try:
+            guest = await asyncio.shield(filling)
+        except asyncio.CancelledError:
+            await asyncio.wait({filling})
+            memory.close()
+            raise
+        except FerryError:
+            memory.close()
+            raise
+        return self._image(spec, guest)
+
+    def restore(self, spec: VmSpec, memory: GuestMemory, device_state: bytes) -> Image:
+        """An image around memory that has arrived; not on the rack yet. Raises FerryError."""
+        return self._image(spec, Guest.restore(spec.name, memory, spec.workload, device_state))
+
+    def add(self, image: Image) -> None:
+        """Put an image on the rack."""
+        self._images[image.spec.name] = image
+
+    def run(self, vm: str, epoch: int) -> None:
+        """Start or resume a VM's vCPU under an epoch."""
+        self._images[vm].run(epoch)
+
+    def hold(self, vm: str) -> None:
+        """Pause a VM's vCPU; it may still be booting, or be gone."""
+        image = self._images.get(vm)
+        if image is not None:
+            image.hold()
+
+    def poke(self) -> None:
+        """The gate may have opened: vCPUs that wait look again."""
+        for image in self._images.values():
+            image.vcpu.poke()
+
+    def echo(self, vm: str, sequence: int, reply: Callable[[EchoReply], None]) -> None:
+        """Ask a guest for an answer; one that is not here, or paused, gives none."""
+        image = self._images.get(vm)
+        if image is not None:
+            image.vcpu.submit_echo(sequence, reply)
+
+    def take(self, vm: str) -> Image | None:
+        """Take an image off the rack."""
+        return self._images.pop(vm, None)
+
+    async def close(self) -> None:
+        """Destroy everything."""
+        await asyncio.gather(*(image.destroy() for image in self._images.values()))
+        self._images.clear()
+
+    def _image(self, spec: VmSpec, guest: Guest) -> Image:
+        name = spec.name
+        vcpu = Vcpu(
+            guest,
+            self._gate,
+            on_first_quantum=lambda epoch, at_s: self._on_first_quantum(name, epoch, at_s),
+            trace=self._trace,
+        )
+        return Image(spec, guest, vcpu)

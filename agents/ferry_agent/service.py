@@ -1,0 +1,162 @@
+"""The agent process: its parts put together, and the one owner of its signals."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from ferry.v1 import host_pb2, host_pb2_grpc, migration_pb2
+from ferry_agent.echo_port import EchoPort
+from ferry_agent.failpoints import Failpoints
+from ferry_agent.gate import LeaseGate
+from ferry_agent.guest.trace import RunTrace
+from ferry_agent.host_service import HostServicer
+from ferry_agent.identity import claim_identity
+from ferry_agent.metrics import make_registry
+from ferry_agent.migration.target import MigrationServicer
+from ferry_agent.runtime import HostRuntime
+from ferry_agent.settings import AgentSettings
+from ferry_agent.telemetry import publish_telemetry
+from ferry_agent.uplink import Uplink
+from ferry_host import inputs
+from ferry_host.state import HostIdentity
+from ferry_types.errors import FerryError, failed
+from ferry_types.vms import Capacity
+from ferry_wire import topics
+from ferry_wire.bus import open_bus
+from ferry_wire.scrape import served_metrics
+from ferry_wire.servers import BoundServer, create_server
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter: guests share it with lease renewals and the black-out."""
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+_log = structlog.get_logger("agent")
+
+
+def keep_large_buffers() -> None:
+    """Have glibc reuse the buffers of page frames instead of mapping each of 1 MiB anew.
+
+    Page faults on fresh buffers otherwise take a third of the throughput of a move. A C library without
+    mallopt goes without.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 26)
+        libc.mallopt(_M_TOP_PAD, 1 << 22)
+
+
+async def serve(settings: AgentSettings) -> None:
+    """Be the host until SIGTERM or SIGINT.
+
+    Raises FerryError: the data directory is taken, an address is not to be had, or the coordinator turns
+    this host away for good.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    keep_large_buffers()
+    async with AsyncExitStack() as stack:
+        claimed = stack.enter_context(claim_identity(settings.dir))
+        trace = stack.enter_context(_opened_trace(settings.trace))
+        server = create_server(settings.listen, (host_pb2.DESCRIPTOR, migration_pb2.DESCRIPTOR))
+        address = settings.advertised(server.address)
+        gate, failpoints = LeaseGate(), Failpoints(enabled=settings.failpoints)
+        echo_port = await stack.enter_async_context(EchoPort.open(settings.echo_listen))
+        identity = HostIdentity(
+            name=settings.name,
+            uuid=claimed.uuid,
+            incarnation=claimed.incarnation,
+            address=address,
+            echo_address=settings.advertised(echo_port.address),
+            capacity=Capacity(settings.memory, settings.processors, settings.migration_limit),
+            version=version("hyperferry"),
+        )
+        runtime = HostRuntime(identity, gate, trace, failpoints)
+        echo_port.serve(runtime.rack.echo)
+        if settings.metrics_listen:
+            stack.enter_context(served_metrics(make_registry(runtime), settings.metrics_listen))
+        await _work(settings, runtime, server, stopped)
+
+
+async def _work(
+    settings: AgentSettings,
+    runtime: HostRuntime,
+    server: BoundServer,
+    stopped: asyncio.Event,
+) -> None:
+    """Serve peers and keep the uplink until told to stop."""
+    migrations = MigrationServicer(runtime.incoming)
+    runtime.incoming.on_drop = migrations.drop
+    migrations.add_to(server.grpc)
+    host_pb2_grpc.add_HostServicer_to_server(HostServicer(runtime.rack, runtime.failpoints), server.grpc)
+    uplink = Uplink(
+        settings.coordinator,
+        on_open=lambda: runtime.submit(inputs.Connected()),
+        on_close=lambda: runtime.submit(inputs.Disconnected()),
+        on_order=runtime.on_order,
+    )
+    runtime.send = uplink.send
+    tasks = [
+        asyncio.create_task(uplink.run()),
+        asyncio.create_task(_watch_over_bus(settings, runtime)),
+        asyncio.create_task(stopped.wait()),
+    ]
+    try:
+        await server.start()
+        _announce(settings.address_file, server.address)
+        _log.info("agent listens", name=settings.name, address=server.address)
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await runtime.close()
+        await server.stop()
+
+
+async def _watch_over_bus(settings: AgentSettings, runtime: HostRuntime) -> None:
+    """Publish telemetry from the first welcome on, which names the cluster."""
+    await runtime.welcomed.wait()
+    status_topic = topics.process_status(runtime.cluster, settings.name)
+    bus = open_bus(settings.broker, f"{runtime.cluster}-{settings.name}", status_topic)
+    running = asyncio.create_task(bus.run())
+    try:
+        await publish_telemetry(runtime, bus)
+    finally:
+        await bus.close()
+        await running
+
+
+@contextmanager
+def _opened_trace(path: Path | None) -> Iterator[RunTrace | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        trace = RunTrace(path)
+    except OSError as error:
+        reason = f"the trace {path} cannot be written: {error.strerror}"
+        raise FerryError(failed(reason, "choose another --trace")) from error
+    with closing(trace):
+        yield trace
+
+
+def _announce(address_file: Path | None, address: str) -> None:
+    """Put the address into the file at once, so that nobody reads half of it."""
+    if address_file is not None:
+        draft = address_file.with_name(f".{address_file.name}.{os.getpid()}")
+        draft.write_text(address, encoding="ascii")
+        draft.replace(address_file)

@@ -1,0 +1,149 @@
+"""What the agent can be told: options of ``ferry agent run``, the environment or a TOML file."""
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from ferry_types.errors import FerryError
+from ferry_types.limits import (
+    HOST_MEMORY_BYTES_DEFAULT,
+    MIGRATION_LIMIT_DEFAULT,
+    MIGRATION_LIMIT_MAX,
+    VM_MEMORY_BYTES_MIN,
+)
+from ferry_types.names import validate_name
+from ferry_types.units import format_size
+from ferry_wire.addresses import Address, parse_address
+from ferry_wire.process_settings import (
+    LISTEN_DEFAULT,
+    DirectoryPath,
+    FilePath,
+    OptionalListenAddress,
+    PeerAddress,
+    ProcessSettings,
+    Shown,
+    Size,
+    checked_address,
+)
+
+PROGRAM: Final = "ferry agent run"
+
+HOST_MEMORY_BYTES_MAX: Final = 4 * 2**40
+"""4 TB a host: Hyper-V 2012 and 2012 R2."""
+
+PROCESSORS_MAX: Final = 320
+"""Logical processors of a host: Hyper-V 2012 and 2012 R2."""
+
+COORDINATOR_VARIABLE: Final = "FERRY_COORDINATOR"
+"""Names the coordinator to every command."""
+
+
+def _node_name(text: str) -> str:
+    return validate_name(text, "node name")
+
+
+def _host_memory(size_bytes: int) -> int:
+    if not VM_MEMORY_BYTES_MIN <= size_bytes <= HOST_MEMORY_BYTES_MAX:
+        raise ValueError(
+            f"memory of {format_size(size_bytes)} is out of range: from "
+            f"{format_size(VM_MEMORY_BYTES_MIN)} to {format_size(HOST_MEMORY_BYTES_MAX)}"
+        )
+    return size_bytes
+
+
+def _advertised_host(text: str) -> str:
+    if text and _split_advertised(text).is_wildcard:
+        raise ValueError(f"{text!r} means every address: give one that other hosts can reach")
+    return text
+
+
+def _split_advertised(text: str) -> Address:
+    """``host`` or ``host:port``; port 0 if there is none."""
+    has_port = ":" in text.rpartition("]")[2]
+    return checked_address(text if has_port else f"{text}:0", any_port=True)
+
+
+class AgentSettings(ProcessSettings):
+    """Runs one host of a cluster: the process that holds its VMs' memory."""
+
+    model_config = SettingsConfigDict(env_prefix="FERRY_AGENT_")
+
+    name: Annotated[str, AfterValidator(_node_name)] = Field(description="name of the node")
+    dir: DirectoryPath = Field(description="data directory of its own; holds the host's identity")
+    coordinator: PeerAddress = Field(
+        description=f"address of the coordinator; else taken from {COORDINATOR_VARIABLE}"
+    )
+    advertise: Annotated[str, AfterValidator(_advertised_host), Shown("HOST[:PORT]")] = Field(
+        default="", description="under which address others reach it, if not the one that it listens on"
+    )
+    echo_listen: OptionalListenAddress = Field(
+        default="",
+        description="where its guests answer echo requests (UDP); without it, a free port beside --listen",
+    )
+    memory: Annotated[Size, AfterValidator(_host_memory)] = Field(
+        default=HOST_MEMORY_BYTES_DEFAULT, description="what its VMs may use together"
+    )
+    processors: int = Field(
+        default_factory=lambda: min(os.cpu_count() or 1, PROCESSORS_MAX),
+        ge=1,
+        le=PROCESSORS_MAX,
+        description="logical processors that it reports",
+    )
+    migration_limit: int = Field(
+        default=MIGRATION_LIMIT_DEFAULT,
+        ge=1,
+        le=MIGRATION_LIMIT_MAX,
+        description="live migrations at a time, in and out together",
+    )
+    failpoints: bool = Field(
+        default=False, description="let tests hold, fail or crash it at each phase of a move"
+    )
+    trace: FilePath | None = Field(
+        default=None, description="file to write into when which VM ran, to check the cluster's rules by"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """What the absent settings are by those that are there."""
+        completed = dict(given)
+        if "coordinator" not in given and (coordinator := os.environ.get(COORDINATOR_VARIABLE)):
+            completed["coordinator"] = coordinator
+        if not given.get("echo_listen"):
+            try:
+                host = parse_address(str(given.get("listen", LISTEN_DEFAULT)), any_port=True).host
+            except FerryError:
+                return completed  # what is wrong with it is said about --listen
+            completed["echo_listen"] = str(Address(host, 0))
+        return completed
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> Self:
+        listen = parse_address(self.listen, any_port=True)
+        if self.advertise:
+            port = _split_advertised(self.advertise).port
+            if port not in {0, listen.port}:
+                raise ValueError(
+                    f"--advertise {self.advertise} names port {port}, but --listen {self.listen} does not: "
+                    "name the same port, or none"
+                )
+        elif listen.is_wildcard or parse_address(self.echo_listen, any_port=True).is_wildcard:
+            raise ValueError(
+                f"no other host can connect to {listen.host}: give --advertise with an address of this "
+                "machine that they can reach"
+            )
+        return self
+
+    def advertised(self, bound: str) -> str:
+        """How peers reach what listens on ``bound`` (``host:port``): the advertised host, and its port."""
+        if not self.advertise:
+            return bound
+        return str(Address(_split_advertised(self.advertise).host, parse_address(bound).port))
+
+
+def load_settings(arguments: Sequence[str] | None = None) -> AgentSettings:
+    """The settings of this process. Exits with a message if they are not valid, or after ``--help``."""
+    return AgentSettings.from_command_line(PROGRAM, arguments)

@@ -1,0 +1,1 @@
+"""The ``ferry`` command, the one-machine lab, the demo and the bench."""

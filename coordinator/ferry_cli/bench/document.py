@@ -1,0 +1,133 @@
+"""What the bench prints: a pure function of what was measured."""
+
+import math
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ferry_cli.bench.floor import Floor
+from ferry_cli.bench.peers import PeerRun
+from ferry_types.units import format_duration, format_rate, format_size
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked for. ``fill`` is zero, random or a path."""
+
+    memory_bytes: int
+    fill: str
+    workload: str
+    option: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRun:
+    """One live migration. ``total_s`` is the outside stopwatch's, ``blackout_s`` the agents' own."""
+
+    total_s: float
+    blackout_s: float
+    throughput_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRuns:
+    """What a peer did; ``problem`` says why it did nothing, if so."""
+
+    name: str
+    command: str
+    runs: tuple[PeerRun, ...]
+    problem: str = ""
+
+
+def document(
+    question: Question, runs: Sequence[OwnRun], floor: Floor, peers: Sequence[PeerRuns]
+) -> dict[str, Any]:
+    """The result as JSON. ``runs`` is not empty."""
+    own_rate = median(run.throughput_bytes_per_s for run in runs)
+    blackouts = sorted(run.blackout_s for run in runs)
+    median_s, p95_s = median(blackouts), percentile(blackouts, 0.95)
+    return {
+        **asdict(question),
+        "machine": machine(),
+        "runs": [asdict(run) for run in runs],
+        "median": {
+            "total_s": median(run.total_s for run in runs),
+            "blackout_s": median_s,
+            "throughput_bytes_per_s": own_rate,
+        },
+        "floor_s": floor.total_s,
+        "floor": asdict(floor),
+        "blackout": {
+            "median_s": median_s,
+            "p95_s": p95_s,
+            "ratio_to_floor": {"median": median_s / floor.total_s, "p95": p95_s / floor.total_s},
+        },
+        "peers": {peer.name: _peer_view(peer, own_rate) for peer in peers},
+    }
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The smallest of the values that at least that share of them does not exceed (nearest rank)."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    return {"cpu": _cpu_model(), "cores": len(os.sched_getaffinity(0)), "kernel": platform.release()}
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The result for people."""
+    middle, blackout = result["median"], result["blackout"]
+    ratio = blackout["ratio_to_floor"]
+    where = result["machine"]
+    said = [
+        f"{format_size(result['memory_bytes'])} of memory ({result['fill']}), workload {result['workload']}, "
+        f"{len(result['runs'])} runs on {where['cpu']}, {where['cores']} cores, Linux {where['kernel']}",
+        f"ferry ({result['option']}): median {format_duration(middle['total_s'])}, "
+        f"{format_rate(middle['throughput_bytes_per_s'])}",
+        f"black-out: median {format_duration(blackout['median_s'])} ({ratio['median']:.1f} times the floor "
+        f"of {format_duration(result['floor_s'])}), 95th percentile {format_duration(blackout['p95_s'])} "
+        f"({ratio['p95']:.1f} times)",
+    ]
+    for name, peer in result["peers"].items():
+        if peer["median"] is None:
+            said.append(f"{name}: not measured, {peer['problem']}")
+        else:
+            said.append(
+                f"{name}: median {format_duration(peer['median']['total_s'])}, "
+                f"{format_rate(peer['median']['throughput_bytes_per_s'])}; "
+                f"ferry reaches {peer['ratio']:.2f} of it"
+            )
+    return said
+
+
+def _peer_view(peer: PeerRuns, own_rate: float) -> dict[str, Any]:
+    if not peer.runs:
+        return {
+            "median": None,
+            "ratio": None,
+            "command": peer.command or None,
+            "runs": [],
+            "problem": peer.problem,
+        }
+    rate = median(run.throughput_bytes_per_s for run in peer.runs)
+    return {
+        "median": {"total_s": median(run.total_s for run in peer.runs), "throughput_bytes_per_s": rate},
+        "ratio": own_rate / rate,
+        "command": peer.command,
+        "runs": [asdict(run) for run in peer.runs],
+        "problem": peer.problem or None,
+    }
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,123 @@
+"""The loop of ``ferry bench migrate``: our own moves and the peers', in turn, on the same bytes.
+
+Inside our stopwatch: from the request to migrate until its watcher hears that the move is complete, that is
+until the target runs and the source has deleted its image. Memory is read from its file, and one move goes
+by, before the first run that counts.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ferry.v1 import admin_pb2, common_pb2
+from ferry.v1.admin_pb2_grpc import AdminStub
+from ferry_cli.admin import BOOT_S, LOOK_S, connect, find_vm
+from ferry_cli.bench.catalogue import choose_peers
+from ferry_cli.bench.contents import Contents, memory_contents
+from ferry_cli.bench.document import OwnRun, PeerRuns, Question
+from ferry_cli.bench.floor import Floor, FloorMeter, floor_meter
+from ferry_cli.bench.memory import WarmReserve
+from ferry_cli.bench.peers import Peer, PeerUnavailable
+from ferry_cli.lab import lifecycle
+from ferry_cli.lab.state import COORDINATOR, LabSpec
+from ferry_cli.moving import check_moved, see_through
+from ferry_types.errors import FerryError, failed
+from ferry_types.migrations import MigrationOptions, TransportOption
+from ferry_types.vms import VmSpec
+from ferry_types.workloads import Fill, FillSpec, resolve
+from ferry_wire.conversion import to_proto
+
+Progress = Callable[[str], None]
+
+VM = "bench"
+_SPARE_BYTES = 2**30
+
+
+async def measure(
+    question: Question, runs: int, against: str, progress: Progress
+) -> tuple[list[OwnRun], Floor, list[PeerRuns]]:
+    """Measure. Raises FerryError; leaves nothing behind, however it ends."""
+    peers = choose_peers(against)
+    spec = LabSpec(hosts=2, memory_bytes=question.memory_bytes + _SPARE_BYTES)
+    with memory_contents(question.fill, question.memory_bytes) as contents:
+        async with lifecycle.temporary(spec, progress, "ferry-bench-") as (directory, lab):
+            address = lab.process(COORDINATOR).address
+            async with connect(address) as admin:
+                vm = await _create(admin, question, contents)
+                async with floor_meter(vm.host_address, address, directory / "coordinator") as meter:
+                    return await _rounds(question, runs, admin, meter, peers, contents, progress)
+
+
+async def _rounds(
+    question: Question,
+    runs: int,
+    admin: AdminStub,
+    meter: FloorMeter,
+    peers: Sequence[Peer],
+    contents: Contents,
+    progress: Progress,
+) -> tuple[list[OwnRun], Floor, list[PeerRuns]]:
+    own: list[OwnRun] = []
+    try:
+        theirs = [await _prepare(peer, contents.path, question.memory_bytes) for peer in peers]
+        await _move(admin, question)  # so that interpreters, allocators and connections are warm
+        for number in range(1, runs + 1):
+            await meter.sample(runs)
+            run = await _move(admin, question)
+            own.append(run)
+            said = [f"ferry {run.total_s:.3f} s (black-out {run.blackout_s * 1000:.2f} ms)"]
+            for index, peer in enumerate(peers):
+                theirs[index] = await _run_peer(peer, theirs[index])
+                if theirs[index].runs and not theirs[index].problem:
+                    said.append(f"{peer.name} {theirs[index].runs[-1].total_s:.3f} s")
+            progress(f"run {number} of {runs}: {', '.join(said)}")
+    finally:
+        for peer in peers:
+            await peer.close()
+    return own, meter.floor(), theirs
+
+
+async def _create(admin: AdminStub, question: Question, contents: Contents) -> admin_pb2.Vm:
+    fill = FillSpec(Fill.ZERO) if question.fill == Fill.ZERO else FillSpec(Fill.FILE, str(contents.path))
+    spec = VmSpec(VM, question.memory_bytes, resolve(question.workload, question.memory_bytes), fill)
+    request = admin_pb2.CreateVmRequest(spec=to_proto(spec, common_pb2.VmSpec))
+    return await admin.CreateVm(request, timeout=BOOT_S)
+
+
+async def _move(admin: AdminStub, question: Question) -> OwnRun:
+    options = MigrationOptions(option=TransportOption(question.option))
+    request = admin_pb2.MigrateVmRequest(
+        vm=VM, to="best", options=to_proto(options, common_pb2.MigrationOptions)
+    )
+    with await asyncio.to_thread(WarmReserve, question.memory_bytes) as reserve:
+        reserve.release()
+        began_at = time.perf_counter()
+        accepted = await admin.MigrateVm(request, timeout=LOOK_S)
+        record = await see_through(admin, accepted.id, lambda _: None)
+        total_s = time.perf_counter() - began_at
+    check_moved(record)
+    if not record.figures.HasField("blackout_s"):
+        vm = await find_vm(admin, VM)
+        raise FerryError(failed(f"{record.id} to {vm.node} was moved, but nobody measured its black-out"))
+    return OwnRun(total_s, record.figures.blackout_s, question.memory_bytes / total_s)
+
+
+async def _prepare(peer: Peer, contents: Path, memory_bytes: int) -> PeerRuns:
+    try:
+        await peer.prepare(contents, memory_bytes)
+    except PeerUnavailable as problem:
+        return PeerRuns(peer.name, "", (), problem.refusal.message)
+    return PeerRuns(peer.name, peer.command, ())
+
+
+async def _run_peer(peer: Peer, sofar: PeerRuns) -> PeerRuns:
+    """One more run, unless the peer has failed before: a bench of one peer less is better than none."""
+    if sofar.problem:
+        return sofar
+    try:
+        run = await peer.run_once()
+    except FerryError as problem:
+        return replace(sofar, problem=problem.refusal.message)
+    return replace(sofar, runs=(*sofar.runs, run))

@@ -1,0 +1,79 @@
+"""What `ferry bench migrate` measures itself against, and the one stopwatch that holds for all of them.
+
+Start-up is outside the stopwatch for everybody: processes run, memory holds its contents, connections that
+exist before a move are open. Inside is what lies between the request to move and the moment at which an
+observer outside knows that source and target are both done; what that means is written on each peer's class.
+The target's memory is always untouched when the stopwatch starts, so that its page faults count for
+everybody.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+from ferry_types.errors import FerryError
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRun:
+    """One measured move."""
+
+    total_s: float
+    throughput_bytes_per_s: float
+    """Size of the memory over `total_s`, whatever went over the wire."""
+    target_huge_bytes: int
+    """How much of the target's memory lay on huge pages afterwards; 0 where the machine gives none."""
+
+
+class PeerUnavailable(FerryError):
+    """This machine cannot run a peer; the refusal says why and what to install."""
+
+
+class Peer(Protocol):
+    """Another way of moving the same memory. One call at a time; `close` after any outcome, also twice."""
+
+    @property
+    def name(self) -> str:
+        """As in `--against` and in the result."""
+
+    @property
+    def command(self) -> str:
+        """What is run, for people to repeat it; complete once `prepare` has returned."""
+
+    async def prepare(self, contents: Path, memory_bytes: int) -> None:
+        """Get ready to move the file's bytes, `memory_bytes` of them. Raises PeerUnavailable, FerryError."""
+
+    async def run_once(self) -> PeerRun:
+        """Move everything once. Its processes are gone afterwards, also if cancelled. Raises FerryError."""
+
+    async def close(self) -> None:
+        """Leave no process and no file behind."""
+
+
+PeerFactory = Callable[[], Peer]
+
+
+class Stopwatch:
+    """Runs from its making, on the clock of the bench's own process."""
+
+    def __init__(self) -> None:
+        self._started_at_s = perf_counter()
+
+    def stop(self, memory_bytes: int, target_pid: int) -> PeerRun:
+        """The run that ends now. Looks at the target's huge pages after the time is taken."""
+        total_s = perf_counter() - self._started_at_s
+        return PeerRun(total_s, memory_bytes / total_s, _huge_bytes(target_pid))
+
+
+def run_deadline_s(memory_bytes: int) -> float:
+    """When a run that shows no end is given up: half a minute, and as much as 50 MB/s would need."""
+    return 30.0 + memory_bytes / 50e6
+
+
+def _huge_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("AnonHugePages:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,144 @@
+"""``ferry lab``: a whole cluster on this machine, of real processes."""
+
+import signal
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ferry_cli import interrupts
+from ferry_cli.lab import lifecycle, status
+from ferry_cli.lab.state import LabSpec, lab_directory
+from ferry_cli.options import DirectoryOption, OutputOption, size
+from ferry_cli.output import Output, print_document, say, tell
+from ferry_types.eras import Era
+from ferry_types.limits import MIGRATION_LIMIT_DEFAULT, MIGRATION_LIMIT_MAX
+
+app = typer.Typer(help="A whole cluster on this machine, of real processes.")
+
+
+class Profile(StrEnum):
+    """How often hosts renew their leases, and how long a lease holds."""
+
+    FAST = "fast"
+    WINDOWS = "windows"
+
+
+class Signal(StrEnum):
+    """What ``lab kill`` may do to a process."""
+
+    KILL = "KILL"
+    STOP = "STOP"
+    CONT = "CONT"
+
+
+_EFFECTS = {Signal.KILL: "was killed", Signal.STOP: "is stopped", Signal.CONT: "goes on"}
+
+
+@app.command()
+def up(
+    hosts: Annotated[int, typer.Option(min=1, max=64, help="Number of hosts.")] = 3,
+    era: Annotated[Era, typer.Option(help="The cluster's functional level.")] = Era.WS2012R2,
+    profile: Annotated[
+        Profile, typer.Option(help="fast: beat 250 ms, lease 2 s; windows: beat 1 s, lease 5 s.")
+    ] = Profile.FAST,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="What VMs may use on each host.")] = "8GiB",
+    migration_limit: Annotated[
+        int,
+        typer.Option(min=1, max=MIGRATION_LIMIT_MAX, help="Simultaneous live migrations per host."),
+    ] = MIGRATION_LIMIT_DEFAULT,
+    broker: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="An MQTT broker that runs already, in place of an own one."),
+    ] = None,
+    failpoints: Annotated[bool, typer.Option("--failpoints", help="Let tests hold and break moves.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Write down when each host runs its VMs.")] = False,
+    directory: DirectoryOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Start coordinator, broker and hosts, and wait until all nodes are up.
+
+    PowerShell: New-Cluster.
+
+    A directory where a lab was before goes on with that lab's cluster, its VMs and events included.
+    """
+    spec = LabSpec(
+        hosts=hosts,
+        era=era,
+        profile=profile.value,
+        memory_bytes=size(memory, "--memory"),
+        migration_limit=migration_limit,
+        broker=broker,
+        failpoints=failpoints,
+        trace=trace,
+    )
+    where = lab_directory(directory)
+    lab = interrupts.run(lifecycle.up(where, spec, say))
+    if output is Output.JSON:
+        print_document(status.status_view(where, lab, interrupts.run(lifecycle.nodes(lab))))
+    else:
+        tell(f"the lab is up in {where}; its logs are in {where / 'logs'}")
+
+
+@app.command("status")
+def show_status(directory: DirectoryOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Show the lab's processes, where they log, and its nodes."""
+    where = lab_directory(directory)
+    lab = lifecycle.existing_lab(where)
+    nodes = interrupts.run(lifecycle.nodes(lab))
+    if output is Output.JSON:
+        print_document(status.status_view(where, lab, nodes))
+    else:
+        status.print_status(where, lab, nodes)
+
+
+@app.command()
+def down(directory: DirectoryOption = None, output: OutputOption = Output.TABLE) -> None:
+    """End all processes of the lab, whatever state it is in.
+
+    PowerShell: Stop-Cluster.
+
+    Logs, the cluster's store and the hosts' identities stay in the directory.
+    """
+    where = lab_directory(directory)
+    ended = interrupts.run(lifecycle.down(where))
+    if output is Output.JSON:
+        print_document({"dir": str(where), "ended": ended})
+    else:
+        tell(f"ended {', '.join(ended)}" if ended else f"nothing of a lab runs in {where}")
+
+
+@app.command()
+def kill(
+    process: Annotated[str, typer.Argument(help="A node (its agent), coordinator or broker.")],
+    number: Annotated[
+        Signal, typer.Option("--signal", help="What to send.", case_sensitive=False)
+    ] = Signal.KILL,
+    directory: DirectoryOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Kill, stop or continue a process of the lab: to kill a node is a host failure."""
+    killed = interrupts.run(
+        lifecycle.kill(lab_directory(directory), process, signal.Signals[f"SIG{number.value}"])
+    )
+    if output is Output.JSON:
+        print_document(status.process_view(lab_directory(directory), killed))
+    else:
+        tell(f"{process} (pid {killed.identity.pid}) {_EFFECTS[number]}")
+
+
+@app.command()
+def start(
+    process: Annotated[str, typer.Argument(help="A node (its agent), coordinator or broker.")],
+    directory: DirectoryOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Start a process that has ended, where it was, and wait until it has joined.
+
+    PowerShell: Start-ClusterNode.
+    """
+    started = interrupts.run(lifecycle.start(lab_directory(directory), process))
+    if output is Output.JSON:
+        print_document(status.process_view(lab_directory(directory), started))
+    else:
+        tell(f"{process} (pid {started.identity.pid}) is up at {started.address}")

@@ -1,0 +1,325 @@
+"""A lab from its first process to its last: up, down, kill, start.
+
+What is noted is what may be running: a process is in ``lab.json`` as soon as it has been started, and the
+notes go only when nothing that bears the lab's mark is left.
+"""
+
+import asyncio
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+
+from ferry.v1 import admin_pb2
+from ferry_cli.admin import connect, is_away
+from ferry_cli.lab import launch, processes
+from ferry_cli.lab.processes import ProcessIdentity, RunState
+from ferry_cli.lab.state import (
+    COORDINATOR,
+    Kind,
+    Lab,
+    LabProcess,
+    LabSpec,
+    no_lab,
+    notes_file,
+    read_lab,
+    sole_use,
+    write_lab,
+)
+from ferry_types.errors import FerryError, failed, refused
+from ferry_types.vms import NodeState
+
+Progress = Callable[[str], None]
+
+JOIN_DEADLINE_S = 30.0
+JOIN_DEADLINE_PER_HOST_S = 3.0
+"""Every agent takes about a second of a core to start: sixteen on two cores take their time."""
+
+TERMINATE_S = 5.0
+"""What processes get to end by themselves before they are killed."""
+
+KILLED_S = 10.0
+_POLL_S = 0.1
+_CALL_S = 2.0
+
+
+async def up(directory: Path, spec: LabSpec, progress: Progress) -> Lab:
+    """Start a lab and wait until all its nodes are up.
+
+    Raises FerryError if one runs there already, or if a process does not come up; then, and if it is
+    cancelled, nothing is left running.
+    """
+    _make(directory)
+    with sole_use(directory):
+        if _noted(directory) or processes.find_marked(directory):
+            raise FerryError(
+                refused(
+                    "one lab per directory",
+                    f"a lab runs in {directory} already",
+                    f"look at it with ferry lab status, end it with ferry lab down --dir {directory}",
+                )
+            )
+        try:
+            return await _up(directory, spec, progress)
+        except BaseException:
+            progress("cleaning up")
+            await _end_all(directory)
+            raise
+
+
+async def _up(directory: Path, spec: LabSpec, progress: Progress) -> Lab:
+    for folder in ("logs", "run", "nodes", *(["traces"] if spec.trace else [])):
+        (directory / folder).mkdir(exist_ok=True)
+    lab = Lab(spec)
+    if spec.broker is None:
+        lab = await _add(directory, lab, launch.start_broker(directory))
+        progress(f"broker listens at {launch.broker_address(lab)}")
+    lab = await _add(directory, lab, launch.start_coordinator(directory, spec, launch.broker_address(lab)))
+    progress(f"coordinator listens at {lab.process(COORDINATOR).address}")
+    names = [f"node{number}" for number in range(1, spec.hosts + 1)]
+    for name in names:
+        lab = lab.with_process(launch.start_agent(directory, name, spec, lab))
+        write_lab(directory, lab)
+    for name in names:
+        lab = lab.with_process(await launch.listening(directory, lab.process(name)))
+    write_lab(directory, lab)
+    deadline_s = JOIN_DEADLINE_S + JOIN_DEADLINE_PER_HOST_S * spec.hosts
+    nodes = await _joined(directory, lab, dict.fromkeys(names, ""), deadline_s)
+    lab = _with_echo_addresses(lab, nodes)
+    write_lab(directory, lab)
+    progress(f"{len(names)} {'node is' if len(names) == 1 else 'nodes are'} up")
+    return lab
+
+
+async def _add(directory: Path, lab: Lab, process: LabProcess) -> Lab:
+    write_lab(directory, lab.with_process(process))
+    lab = lab.with_process(await launch.listening(directory, process))
+    write_lab(directory, lab)
+    return lab
+
+
+async def down(directory: Path) -> list[str]:
+    """End everything that belongs to the lab in a directory, whatever state it is in; names what it ended.
+
+    The logs, the store and the hosts' identities stay: a lab that is started there again goes on where
+    this one was. Raises FerryError if something does not end.
+    """
+    if not _is_there(directory):
+        return []
+    with sole_use(directory):
+        return await _end_all(directory)
+
+
+async def kill(directory: Path, name: str, number: signal.Signals) -> LabProcess:
+    """Kill, stop or continue a process of the lab, and wait until it is so. Raises FerryError."""
+    with sole_use(_existing(directory)):
+        process = existing_lab(directory).process(name)
+        wanted = {
+            signal.SIGKILL: RunState.DEAD,
+            signal.SIGSTOP: RunState.STOPPED,
+            signal.SIGCONT: RunState.RUNNING,
+        }[number]
+        if not processes.send_signal(process.identity, number):
+            raise FerryError(
+                refused("process running", f"{name} does not run", f"start it with ferry lab start {name}")
+            )
+        if not await processes.await_state([process.identity], wanted, KILLED_S):
+            raise FerryError(
+                failed(f"{name} (pid {process.identity.pid}) is not {wanted} after {KILLED_S:.0f} s")
+            )
+        return process
+
+
+async def start(directory: Path, name: str) -> LabProcess:
+    """Start a process of the lab again, where it was, and wait until it has joined. Raises FerryError."""
+    with sole_use(_existing(directory)):
+        lab = existing_lab(directory)
+        process = lab.process(name)
+        observed = processes.observe(process.identity)
+        if observed is not RunState.DEAD:
+            hint = (
+                f"let it go on with ferry lab kill {name} --signal CONT"
+                if observed is RunState.STOPPED
+                else ""
+            )
+            raise FerryError(refused("process dead", f"{name} is {observed}", hint))
+        before = await _incarnations(lab) if process.kind is Kind.AGENT else {}
+        process = replace(launch.start_again(directory, process), address=process.address)
+        write_lab(directory, lab.with_process(process))
+        process = await launch.listening(directory, process)
+        lab = lab.with_process(process)
+        write_lab(directory, lab)
+        expected = {name: before.get(name, "")}
+        if process.kind is not Kind.AGENT:
+            expected = {
+                agent.name: ""
+                for agent in lab.agents
+                if processes.observe(agent.identity) is RunState.RUNNING
+            }
+        if process.kind is not Kind.BROKER:
+            await _joined(directory, lab, expected, JOIN_DEADLINE_S)
+        return process
+
+
+@asynccontextmanager
+async def temporary(spec: LabSpec, progress: Progress, prefix: str) -> AsyncIterator[tuple[Path, Lab]]:
+    """A lab in a directory of its own under the system's temporary one; both are gone afterwards."""
+    directory = _temporary_directory(prefix)
+    try:
+        yield directory, await up(directory, spec, progress)
+    finally:
+        await down(directory)
+        shutil.rmtree(directory)
+
+
+def existing_lab(directory: Path) -> Lab:
+    """The lab that is noted in a directory. Raises FerryError(not_found) if none is."""
+    lab = read_lab(directory)
+    if lab is None:
+        raise no_lab(directory)
+    return lab
+
+
+async def nodes(lab: Lab) -> list[admin_pb2.Node] | None:
+    """The cluster's nodes; None if the coordinator does not answer."""
+    return await _list_nodes(lab.process(COORDINATOR).address)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        what = f"{directory} cannot be made: {problem.strerror}"
+        raise FerryError(failed(what, "choose another --dir")) from None
+
+
+def _temporary_directory(prefix: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=prefix)).resolve()
+
+
+def _is_there(directory: Path) -> bool:
+    return directory.is_dir()
+
+
+def _forget(directory: Path) -> None:
+    for leftover in (notes_file(directory), *directory.glob(".lab-*.json")):
+        leftover.unlink(missing_ok=True)
+    shutil.rmtree(directory / "run", ignore_errors=True)
+
+
+def _existing(directory: Path) -> Path:
+    if not _is_there(directory):
+        raise no_lab(directory)
+    return directory
+
+
+def _noted(directory: Path) -> bool:
+    """Whether a process that is noted runs; the notes of a machine that was restarted mean nothing."""
+    lab = read_lab(directory)
+    return lab is not None and any(
+        processes.observe(process.identity) is not RunState.DEAD for process in lab.processes
+    )
+
+
+async def _end_all(directory: Path) -> list[str]:
+    ended: dict[str, None] = {}
+    try:
+        lab = read_lab(directory)
+    except FerryError:
+        lab = None  # damaged notes: the processes are found by their mark
+    noted = [(process.name, process.identity) for process in lab.processes] if lab else []
+    for name, identity in noted:
+        if processes.observe(identity) is not RunState.DEAD:
+            ended[name] = None
+    while found := _alive(noted, processes.find_marked(directory)):
+        ended.update(dict.fromkeys(name for name, _ in found))
+        await _end(identity for _, identity in found)
+    _forget(directory)
+    return list(ended)
+
+
+def _alive(
+    noted: Iterable[tuple[str, ProcessIdentity]], marked: Iterable[tuple[str, ProcessIdentity]]
+) -> list[tuple[str, ProcessIdentity]]:
+    every = {identity: name for name, identity in (*noted, *marked)}
+    return [
+        (name, identity)
+        for identity, name in every.items()
+        if processes.observe(identity) is not RunState.DEAD
+    ]
+
+
+async def _end(identities: Iterable[ProcessIdentity]) -> None:
+    every = list(identities)
+    for identity in every:
+        processes.send_signal(identity, signal.SIGTERM)
+        processes.send_signal(identity, signal.SIGCONT)
+    if await processes.await_state(every, RunState.DEAD, TERMINATE_S):
+        return
+    for identity in every:
+        processes.send_signal(identity, signal.SIGKILL)
+    if not await processes.await_state(every, RunState.DEAD, KILLED_S):
+        left = [str(each.pid) for each in every if processes.observe(each) is not RunState.DEAD]
+        raise FerryError(failed(f"processes do not end: {', '.join(left)}", "look at them with ps"))
+
+
+async def _list_nodes(address: str) -> list[admin_pb2.Node] | None:
+    """The cluster's nodes; None if the coordinator does not answer."""
+    try:
+        async with connect(address) as admin:
+            try:
+                return list((await admin.ListNodes(admin_pb2.ListNodesRequest(), timeout=_CALL_S)).nodes)
+            except grpc.aio.AioRpcError as error:
+                if is_away(error):
+                    return None
+                raise
+    except OSError:
+        return None
+
+
+async def _incarnations(lab: Lab) -> dict[str, str]:
+    nodes = await _list_nodes(lab.process(COORDINATOR).address)
+    return {node.name: node.incarnation for node in nodes or ()}
+
+
+async def _joined(
+    directory: Path, lab: Lab, former: dict[str, str], deadline_s: float
+) -> list[admin_pb2.Node]:
+    """Wait until nodes are up; ``former`` has the name of each, and the incarnation that does not count."""
+    address = lab.process(COORDINATOR).address
+    deadline = time.monotonic() + deadline_s
+    while True:
+        nodes = await _list_nodes(address)
+        up_now = {
+            node.name
+            for node in nodes or ()
+            # A node that is up by its lease alone, without a connection, bears a reason.
+            if node.state == NodeState.UP and not node.reason and node.incarnation != former.get(node.name)
+        }
+        if nodes is not None and up_now >= former.keys():
+            return nodes
+        for name in (COORDINATOR, *former):
+            launch.check_alive(directory, lab.process(name))
+        if time.monotonic() >= deadline:
+            missing = ", ".join(sorted(former.keys() - up_now))
+            what = "the coordinator does not answer" if nodes is None else f"{missing} did not join"
+            raise FerryError(
+                failed(f"{what} within {deadline_s:.0f} s", f"the logs are in {directory / 'logs'}")
+            )
+        await asyncio.sleep(_POLL_S)
+
+
+def _with_echo_addresses(lab: Lab, nodes: Iterable[admin_pb2.Node]) -> Lab:
+    """Keep each node's echo address in its command, so that it is at the same place when it comes back."""
+    for node in nodes:
+        if node.echo_address and any(agent.name == node.name for agent in lab.agents):
+            agent = lab.process(node.name)
+            command = launch.with_option(agent.command, "--echo-listen", node.echo_address)
+            lab = lab.with_process(replace(agent, command=command))
+    return lab

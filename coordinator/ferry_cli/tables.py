@@ -1,0 +1,171 @@
+"""What people get: rows and lines, pure functions of what the coordinator answers."""
+
+from collections.abc import Iterable, Sequence
+
+from ferry.v1 import admin_pb2, common_pb2, events_pb2
+from ferry_cli.views import rfc3339
+from ferry_types.limits import PAGE_SIZE
+from ferry_types.units import format_duration, format_rate, format_size
+
+UNKNOWN = "-"
+
+Row = tuple[str, ...]
+
+NODE_COLUMNS = ("NAME", "STATE", "VMS", "MEMORY USED", "MOVES", "ADDRESS", "INCARNATION")
+VM_COLUMNS = ("NAME", "STATE", "NODE", "EPOCH", "MEMORY", "WORKLOAD", "PRIORITY", "REASON")
+MIGRATION_COLUMNS = ("ID", "VM", "FROM", "TO", "STATE", "PASSES", "BROWN-OUT", "BLACK-OUT", "TOTAL", "REASON")
+
+
+def node_rows(nodes: Iterable[admin_pb2.Node]) -> list[Row]:
+    """``node list``."""
+    return [
+        (
+            node.name,
+            node.state,
+            ", ".join(node.vms) or UNKNOWN,
+            _share(node),
+            str(node.capacity.migration_limit),
+            node.address or UNKNOWN,
+            node.incarnation or UNKNOWN,
+        )
+        for node in nodes
+    ]
+
+
+def node_pairs(node: admin_pb2.Node) -> list[tuple[str, str]]:
+    """``node show``."""
+    pairs = [
+        ("name", node.name),
+        ("state", node.state),
+        ("VMs", ", ".join(node.vms) or UNKNOWN),
+        ("memory used", _share(node)),
+        ("processors", str(node.capacity.processors)),
+        ("simultaneous moves", str(node.capacity.migration_limit)),
+        ("address", node.address or UNKNOWN),
+        ("echo address", node.echo_address or UNKNOWN),
+        ("UUID", node.uuid or UNKNOWN),
+        ("incarnation", node.incarnation or UNKNOWN),
+        ("version", node.version or UNKNOWN),
+    ]
+    return [*pairs, ("reason", node.reason)] if node.reason else pairs
+
+
+def vm_rows(vms: Iterable[admin_pb2.Vm]) -> list[Row]:
+    """``vm list``."""
+    return [
+        (
+            vm.spec.name,
+            vm.state,
+            vm.node or UNKNOWN,
+            str(vm.epoch),
+            format_size(vm.spec.memory_bytes),
+            vm.spec.workload.profile,
+            vm.spec.priority,
+            vm.reason or UNKNOWN,
+        )
+        for vm in vms
+    ]
+
+
+def vm_pairs(vm: admin_pb2.Vm) -> list[tuple[str, str]]:
+    """``vm show``."""
+    workload, fill = vm.spec.workload, vm.spec.fill
+    pairs = [
+        ("name", vm.spec.name),
+        ("state", vm.state),
+        ("node", vm.node or UNKNOWN),
+        ("epoch", str(vm.epoch)),
+        ("memory", format_size(vm.spec.memory_bytes)),
+        ("filled from", fill.path if fill.kind == "file" else fill.kind),
+        ("workload", workload.profile),
+        ("  writes", format_rate(workload.write_rate_bytes_per_s)),
+        ("  reads", format_rate(workload.read_rate_bytes_per_s)),
+        ("  working set", format_size(workload.working_set_bytes)),
+        ("  access", workload.access),
+        ("  compressibility", f"{workload.compressibility:.2f}"),
+        ("priority", vm.spec.priority),
+        ("echo address", vm.echo_address or UNKNOWN),
+        ("migration", vm.migration_id or UNKNOWN),
+    ]
+    return [*pairs, ("reason", vm.reason)] if vm.reason else pairs
+
+
+def migration_rows(records: Iterable[admin_pb2.MigrationRecord]) -> list[Row]:
+    """``migration list``."""
+    return [
+        (
+            record.id or UNKNOWN,
+            record.vm,
+            record.source,
+            record.target,
+            record.state,
+            str(len(record.figures.passes)),
+            brownout(record),
+            blackout(record),
+            format_duration(record.total_s) if record.total_s else UNKNOWN,
+            record.reason or UNKNOWN,
+        )
+        for record in records
+    ]
+
+
+def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
+    """``migration show``: what the move did, pass by pass, and why."""
+    figures = record.figures
+    lines = [f"{record.id or 'plan'}: {record.vm} from {record.source} to {record.target}, {record.state}"]
+    lines += [pass_line(figure) for figure in figures.passes]
+    if figures.HasField("final"):
+        lines.append(pass_line(figures.final))
+        lines.append(f"brown-out {brownout(record)}, black-out {blackout(record)}")
+    if record.total_s:
+        rate = format_rate(record.memory_bytes / record.total_s)
+        memory, sent = format_size(record.memory_bytes), format_size(figures.bytes_sent)
+        lines.append(f"{memory} of memory in {format_duration(record.total_s)} ({rate}), {sent} sent")
+    if figures.HasField("verified"):
+        lines.append(
+            f"memory on both sides {'was equal' if figures.verified else 'DIFFERED'} at the hand-off"
+        )
+    if record.reason:
+        lines.append(record.reason)
+    return lines
+
+
+def pass_line(figures: common_pb2.PassFigures) -> str:
+    """One pass in words."""
+    sent = format_size(figures.pages_sent * PAGE_SIZE)
+    if figures.index == 0:
+        return (
+            f"  pause: the last {figures.pages_sent} pages ({sent}) in {format_duration(figures.duration_s)}"
+        )
+    zero = f" and {figures.zero_pages} zero pages not sent" if figures.zero_pages else ""
+    return (
+        f"  pass {figures.index}: {figures.pages_sent} pages ({sent}){zero} in "
+        f"{format_duration(figures.duration_s)}; {figures.dirty_pages_after} dirty afterwards"
+    )
+
+
+def brownout(record: admin_pb2.MigrationRecord) -> str:
+    """First page sent to pause."""
+    return format_duration(record.figures.brownout_s) if record.figures.HasField("final") else UNKNOWN
+
+
+def blackout(record: admin_pb2.MigrationRecord) -> str:
+    """Last quantum on the source to first on the target."""
+    figures = record.figures
+    return format_duration(figures.blackout_s) if figures.HasField("blackout_s") else UNKNOWN
+
+
+def event_line(event: events_pb2.Event) -> str:
+    """One line of the event log."""
+    number = str(event.event_id or UNKNOWN)
+    return f"{rfc3339(event.time_us)}  {event.level:<11}  {number:>5}  {event.message}"
+
+
+def columns_of(rows: Sequence[Row], columns: Row) -> tuple[Row, list[Row]]:
+    """The columns in which some row has something to say."""
+    kept = [i for i, _ in enumerate(columns) if not rows or any(row[i] != UNKNOWN for row in rows)]
+    return tuple(columns[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
+
+
+def _share(node: admin_pb2.Node) -> str:
+    return f"{format_size(node.memory_used_bytes)} of {format_size(node.capacity.memory_bytes)}"

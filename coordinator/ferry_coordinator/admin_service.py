@@ -1,0 +1,205 @@
+"""The admin API: what people and programs ask of the coordinator.
+
+Handlers raise FerryError; the server turns it into a status (``ferry_wire.status``).
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+
+from ferry.v1 import admin_pb2, admin_pb2_grpc, events_pb2, host_pb2
+from ferry_cluster.cluster import Cluster
+from ferry_cluster.inputs import (
+    CancelMove,
+    CreateVm,
+    MigrateVm,
+    RemoveVm,
+    TurnOffVm,
+    TurnOnVm,
+)
+from ferry_cluster.records import MigrationRecord
+from ferry_cluster.views import MigrationView, VmView
+from ferry_coordinator.answers import (
+    migration_answer,
+    newest_that_fit,
+    node_answer,
+    plan_answer,
+    status_answer,
+    vm_answer,
+)
+from ferry_coordinator.driver import Driver
+from ferry_coordinator.event_log import follow_events, newest_events
+from ferry_coordinator.ports import StateStore
+from ferry_coordinator.watchers import Watch, Watchers, offer_migration
+from ferry_types.errors import FerryError, malformed
+from ferry_types.migrations import MigrationOptions
+from ferry_types.names import validate_name
+from ferry_types.vms import VmSpec
+from ferry_wire.conversion import from_proto
+
+BEST = "best"
+"""Target of a move that leaves the choice to the coordinator."""
+
+_TOKEN_BYTES = 16
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AdminService(admin_pb2_grpc.AdminServicer):
+    """Puts requests to the driver and answers with what it shows afterwards."""
+
+    def __init__(self, driver: Driver, watchers: Watchers, store: StateStore) -> None:
+        self._driver = driver
+        self._watchers = watchers
+        self._store = store
+
+    async def ListNodes(self, request: admin_pb2.ListNodesRequest, _context: _Context) -> admin_pb2.NodeList:
+        """All nodes, or the named one."""
+        name = _name(request.name, "node name") if request.name else ""
+        views = await self._driver.read(
+            lambda cluster: [cluster.node_view(name)] if name else cluster.node_views()
+        )
+        return admin_pb2.NodeList(nodes=[node_answer(view) for view in views])
+
+    async def CreateVm(self, request: admin_pb2.CreateVmRequest, _context: _Context) -> admin_pb2.Vm:
+        """Create a VM; answered when it runs, unless it is not to be started."""
+        spec = from_proto(request.spec, VmSpec)
+        node = _name(request.node, "node name") if request.node else ""
+        await self._driver.ask(lambda number: CreateVm(number, spec, node, start=not request.no_start))
+        return await self._vm(spec.name)
+
+    async def ListVms(self, request: admin_pb2.ListVmsRequest, _context: _Context) -> admin_pb2.VmList:
+        """All VMs, or the named one."""
+        name = _name(request.name, "VM name") if request.name else ""
+        views = await self._driver.read(
+            lambda cluster: [cluster.vm_view(name)] if name else cluster.vm_views()
+        )
+        return admin_pb2.VmList(vms=[vm_answer(view) for view in views])
+
+    async def StartVm(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.Vm:
+        """Start a VM; answered when it runs."""
+        name = _name(request.name, "VM name")
+        await self._driver.ask(lambda number: TurnOnVm(number, name))
+        return await self._vm(name)
+
+    async def StopVm(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.Vm:
+        """Turn a VM off; answered when it is."""
+        name = _name(request.name, "VM name")
+        await self._driver.ask(lambda number: TurnOffVm(number, name))
+        return await self._vm(name)
+
+    async def RemoveVm(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.Vm:
+        """Delete a VM that is off; answered with its last state."""
+        name = _name(request.name, "VM name")
+        last = await self._vm(name)
+        await self._driver.ask(lambda number: RemoveVm(number, name))
+        return last
+
+    async def WatchVm(self, request: admin_pb2.VmRequest, _context: _Context) -> AsyncIterator[admin_pb2.Vm]:
+        """A VM's state now and on each change, until it is removed."""
+        name = _name(request.name, "VM name")
+        with self._watchers.vm(name) as watch:
+            await self._driver.read(lambda cluster: _offer_vm(watch, cluster, name))
+            async for view in watch:
+                yield vm_answer(view)
+
+    async def MigrateVm(
+        self, request: admin_pb2.MigrateVmRequest, _context: _Context
+    ) -> admin_pb2.MigrationRecord:
+        """Queue a live migration; with dry run only the plan."""
+        vm = _name(request.vm, "VM name")
+        to = request.to if request.to == BEST else _name(request.to, "node name")
+        options = (
+            from_proto(request.options, MigrationOptions)
+            if request.HasField("options")
+            else MigrationOptions()
+        )
+        requested_at_us = time.time_ns() // 1000
+        token = secrets.token_hex(_TOKEN_BYTES)
+        record = await self._driver.ask(
+            lambda number: MigrateVm(number, vm, to, options, request.dry_run, token, requested_at_us)
+        )
+        assert isinstance(record, MigrationRecord)
+        return plan_answer(record) if request.dry_run else await self._migration(record.id)
+
+    async def ListMigrations(
+        self, request: admin_pb2.ListMigrationsRequest, _context: _Context
+    ) -> admin_pb2.MigrationList:
+        """The newest moves that are kept, oldest first, or the one with this id."""
+        id_ = _name(request.id, "migration") if request.id else ""
+        views = await self._driver.read(
+            lambda cluster: [cluster.migration_view(id_)] if id_ else cluster.migration_views()
+        )
+        moves = [migration_answer(view) for view in views]
+        return admin_pb2.MigrationList(migrations=newest_that_fit(moves, lambda move: move.ByteSize()))
+
+    async def WatchMigration(
+        self, request: admin_pb2.MigrationRequest, _context: _Context
+    ) -> AsyncIterator[admin_pb2.MigrationStatus]:
+        """A move's state now and on each change, until it has ended."""
+        id_ = _name(request.id, "migration")
+        with self._watchers.migration(id_) as watch:
+            await self._driver.read(lambda cluster: offer_migration(watch, cluster.migration_view(id_)))
+            async for view in watch:
+                yield status_answer(view)
+
+    async def CancelMigration(
+        self, request: admin_pb2.MigrationRequest, _context: _Context
+    ) -> admin_pb2.MigrationRecord:
+        """Cancel a move that is not committed."""
+        id_ = _name(request.id, "migration")
+        record = await self._driver.ask(lambda number: CancelMove(number, id_))
+        assert isinstance(record, MigrationRecord)
+        return migration_answer(MigrationView(record, None))
+
+    async def ListEvents(self, request: admin_pb2.EventQuery, _context: _Context) -> admin_pb2.EventList:
+        """The newest events that match, oldest first."""
+        _check_query(request)
+        events = await newest_events(self._store, request, self._driver.last_event_id)
+        return admin_pb2.EventList(events=events)
+
+    async def WatchEvents(
+        self, request: admin_pb2.EventQuery, _context: _Context
+    ) -> AsyncIterator[events_pb2.Event]:
+        """The newest events that match, then all that follow."""
+        _check_query(request)
+        with self._watchers.events() as watch:
+            last_id = self._driver.last_event_id
+            for event in await newest_events(self._store, request, last_id):
+                yield event
+            async for event in follow_events(self._store, request, max(last_id, request.after_id), watch):
+                yield event
+
+    async def RoundTrip(
+        self, request_iterator: AsyncIterator[host_pb2.Probe], _context: _Context
+    ) -> AsyncIterator[host_pb2.Probe]:
+        """Answer every message with itself."""
+        async for probe in request_iterator:
+            yield probe
+
+    async def _vm(self, name: str) -> admin_pb2.Vm:
+        return vm_answer(await self._driver.read(lambda cluster: cluster.vm_view(name)))
+
+    async def _migration(self, migration_id: str) -> admin_pb2.MigrationRecord:
+        return migration_answer(await self._driver.read(lambda cluster: cluster.migration_view(migration_id)))
+
+
+def _offer_vm(watch: Watch[VmView], cluster: Cluster, name: str) -> None:
+    watch.offer(cluster.vm_view(name))
+
+
+def _check_query(query: admin_pb2.EventQuery) -> None:
+    if query.node:
+        _name(query.node, "node name")
+    if query.vm:
+        _name(query.vm, "VM name")
+
+
+def _name(text: str, what: str) -> str:
+    try:
+        return validate_name(text, what)
+    except ValueError as error:
+        raise FerryError(malformed(str(error))) from error

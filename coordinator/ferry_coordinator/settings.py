@@ -1,0 +1,53 @@
+"""What the coordinator can be told: options of ``ferry coordinator run``, the environment or a TOML file."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import SettingsConfigDict
+
+from ferry_types.eras import Era
+from ferry_types.names import validate_name
+from ferry_types.profiles import PROFILES, LeaseTiming
+from ferry_wire.process_settings import DirectoryPath, ProcessSettings, Shown
+
+PROGRAM: Final = "ferry coordinator run"
+
+
+def _cluster_name(text: str) -> str:
+    return validate_name(text, "cluster name")
+
+
+def _profile(text: str) -> str:
+    if text not in PROFILES:
+        raise ValueError(f"{text!r} is not one of {', '.join(PROFILES)}")
+    return text
+
+
+class CoordinatorSettings(ProcessSettings):
+    """Runs the coordinator of a cluster: the process that knows who may run each VM."""
+
+    model_config = SettingsConfigDict(env_prefix="FERRY_COORDINATOR_")
+
+    cluster: Annotated[str, AfterValidator(_cluster_name)] = Field(
+        default="cluster", description="name of the cluster"
+    )
+    dir: DirectoryPath = Field(description="data directory of its own; holds the cluster's store")
+    profile: Annotated[str, AfterValidator(_profile), Shown("|".join(PROFILES))] = Field(
+        default="windows",
+        description="how often hosts renew their leases, and how soon one that does not is lost: "
+        + "; ".join(
+            f"{name}: {timing.beat_s:g} s, {timing.lease_s:g} s" for name, timing in PROFILES.items()
+        ),
+    )
+    era: Era = Field(default=Era.WS2012R2, description="functional level of the cluster")
+
+    @property
+    def timing(self) -> LeaseTiming:
+        """The profile's beat and lease."""
+        return PROFILES[self.profile]
+
+
+def load_settings(arguments: Sequence[str] | None = None) -> CoordinatorSettings:
+    """The settings of this process. Exits with a message if they are not valid, or after ``--help``."""
+    return CoordinatorSettings.from_command_line(PROGRAM, arguments)

@@ -1,0 +1,42 @@
+"""The bench's result is worked out from what was measured."""
+
+import math
+
+from ferry_cli.bench.document import OwnRun, PeerRuns, Question, document, lines, percentile
+from ferry_cli.bench.floor import Floor
+from ferry_cli.bench.peers import PeerRun
+
+QUESTION = Question(memory_bytes=2**30, fill="random", workload="idle", option="tcpip")
+FLOOR = Floor(agent_round_trip_s=0.0002, coordinator_round_trip_s=0.0003, commit_s=0.0005)
+
+
+def own(total_s: float, blackout_s: float) -> OwnRun:
+    return OwnRun(total_s, blackout_s, 2**30 / total_s)
+
+
+def test_medians_and_ratios() -> None:
+    runs = [own(1.0, 0.002), own(4.0, 0.010), own(2.0, 0.003)]
+    peer = PeerRuns("grpc", "python -m x", tuple(PeerRun(t, 2**30 / t, 0) for t in (1.0, 1.5, 9.0)))
+    result = document(QUESTION, runs, FLOOR, [peer])
+    assert result["median"] == {"total_s": 2.0, "blackout_s": 0.003, "throughput_bytes_per_s": 2**29}
+    assert math.isclose(result["floor_s"], 0.001)
+    assert math.isclose(result["blackout"]["ratio_to_floor"]["median"], 3.0)
+    assert math.isclose(result["blackout"]["ratio_to_floor"]["p95"], 10.0)
+    assert math.isclose(result["peers"]["grpc"]["ratio"], 0.75)
+    assert result["peers"]["grpc"]["command"] == "python -m x"
+    assert len(result["runs"]) == 3
+    assert result["machine"]["cores"] >= 1
+
+
+def test_a_peer_that_could_not_run_is_named_with_the_reason() -> None:
+    missing = PeerRuns("qemu", "", (), "qemu-system-x86_64 is not installed")
+    result = document(QUESTION, [own(1.0, 0.001)], FLOOR, [missing])
+    assert result["peers"]["qemu"]["ratio"] is None
+    assert any("not installed" in line for line in lines(result))
+
+
+def test_the_percentile_is_one_of_the_values() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert percentile(values, 0.95) == 95.0
+    assert percentile([7.0], 0.95) == 7.0
+    assert percentile([1.0, 2.0], 0.95) == 2.0

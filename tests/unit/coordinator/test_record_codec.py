@@ -1,0 +1,74 @@
+"""Records come back from the store as they were, and nothing else does."""
+
+import json
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferry_cluster.records import (
+    RECORD_TYPES,
+    EpochFloor,
+    MigrationRecord,
+    NodeRecord,
+    Origin,
+    Ownership,
+    RaisedEpoch,
+    Record,
+    VmRecord,
+)
+from ferry_coordinator.ports import StoreError, StoreErrorCode
+from ferry_coordinator.record_codec import decode_record, encode_record
+
+numbers = st.integers(0, 2**64 - 1)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
+st.register_type_strategy(float, st.floats(allow_nan=False))
+st.register_type_strategy(int, numbers)
+
+records: st.SearchStrategy[Record] = st.one_of(
+    st.builds(NodeRecord, name=names),
+    st.builds(VmRecord),
+    st.builds(Ownership, vm=names),
+    st.builds(RaisedEpoch, vm=names),
+    st.builds(EpochFloor),
+    st.builds(MigrationRecord, id=names),
+)
+
+
+@given(records)
+def test_what_was_written_is_what_is_read(record: Record) -> None:
+    value = encode_record(record)
+    assert decode_record(record.key, value) == record
+    assert encode_record(decode_record(record.key, value)) == value, "guards compare bytes"
+
+
+def test_every_kind_of_record_has_a_key_of_its_own() -> None:
+    assert set(RECORD_TYPES.values()) == set(get_args(Record))
+
+
+OWNER = Ownership("web1", 7, "node1", "a1", Origin.BOOT)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        (OWNER.key, b"", "Invalid JSON"),
+        (OWNER.key, encode_record(OWNER)[:-1], "Invalid JSON"),
+        (OWNER.key, encode_record(OWNER).replace(b'"epoch":7', b'"epoch":"7"'), "epoch"),
+        (OWNER.key, encode_record(OWNER).replace(b'"boot"', b'"birth"'), "origin"),
+        (OWNER.key, encode_record(OWNER).replace(b'"epoch":7', b'"epoch":7,"colour":"red"'), "form"),
+        (OWNER.key, json.dumps(json.loads(encode_record(OWNER))).encode(), "form"),
+        ("owner/web2", encode_record(OWNER), "owner/web1"),
+        ("colour/web1", encode_record(OWNER), "of that kind"),
+    ],
+    ids=["empty", "cut", "type", "word", "unknown-field", "spaces", "other-key", "unknown-kind"],
+)
+def test_what_this_release_would_not_write_is_refused_with_its_key(
+    key: str, value: bytes, words: str
+) -> None:
+    with pytest.raises(StoreError, match=words) as caught:
+        decode_record(key, value)
+    assert caught.value.code is StoreErrorCode.CORRUPT
+    assert key in caught.value.refusal.message
+    assert caught.value.refusal.hint

@@ -1,0 +1,51 @@
+"""What the coordinator's settings add to what is shared with the agent's."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ferry_coordinator.settings import load_settings
+from ferry_types.eras import Era
+from ferry_types.profiles import PROFILES
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in list(os.environ):
+        if variable.startswith("FERRY_"):
+            monkeypatch.delenv(variable)
+
+
+def test_the_defaults() -> None:
+    settings = load_settings(("--dir", "data"))
+    assert settings.cluster == "cluster"
+    assert settings.dir == Path("data")
+    assert settings.listen == "127.0.0.1:0"
+    assert settings.timing == PROFILES["windows"]
+    assert settings.era is Era.WS2012R2
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_its_timing(name: str) -> None:
+    assert load_settings(("--dir", "data", "--profile", name)).timing == PROFILES[name]
+
+
+def test_the_address_that_clients_take_from_the_environment_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FERRY_COORDINATOR", "127.0.0.1:7000")
+    monkeypatch.setenv("FERRY_COORDINATOR_ERA", "2012")
+    settings = load_settings(("--dir", "data"))
+    assert (settings.listen, settings.era) == ("127.0.0.1:0", Era.WS2012)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--cluster", "a b"), ("--profile", "slow"), ("--era", "2016"), ("--listen", "7000"), ("--broker", "x")],
+)
+def test_a_bad_value_names_its_option(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load_settings(("--dir", "data", option, value))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"ferry coordinator run: {option}: ")

@@ -1,0 +1,430 @@
+"""Whole attempts, source and target, over gRPC on one event loop."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.unit.migration.ends import (
+    DEADLINE_S,
+    MOVE,
+    Ends,
+    guest_writes,
+    random_memory,
+    two_ends,
+)
+
+from ferry.v1 import migration_pb2
+from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration import source
+from ferry_agent.migration.copier import Copied, PageCopier
+from ferry_agent.migration.ports import MoveFailed
+from ferry_agent.migration.receiver import Receiver
+from ferry_agent.migration.target import MigrationServicer
+from ferry_types.errors import ErrorCode, FerryError, failed, refused
+from ferry_types.limits import DEVICE_STATE_BYTES_MAX, PAGE_SIZE
+from ferry_types.messages import MigrationProgress
+
+PAGES = 2000
+
+
+def assert_equal(ends: Ends) -> None:
+    different = np.flatnonzero((ends.memory.pages != ends.target.memory.pages).any(axis=1))
+    assert different.tolist() == []
+
+
+async def test_an_idle_guest_arrives_page_by_page() -> None:
+    async with two_ends(random_memory(PAGES)) as ends:
+        awaiting = await ends.move()
+        assert await ends.target.device_state() == b"registers"
+        assert_equal(ends)
+        assert ends.target.memory.touched.all()
+        first_quantum_at_s = time.monotonic()
+        figures = awaiting.figures(first_quantum_at_s)
+
+    assert [(one.index, one.pages_sent, one.dirty_pages_after) for one in figures.passes] == [(1, PAGES, 0)]
+    assert figures.final is not None
+    assert (figures.final.index, figures.final.pages_sent) == (0, 0)
+    assert figures.explanation == "switched after pass 1: no page was dirty any more"
+    assert figures.verified is True
+    assert figures.bytes_sent > PAGES * PAGE_SIZE
+    assert figures.blackout_s is not None
+    assert 0 < figures.blackout_s < DEADLINE_S
+    assert 0 < figures.brownout_s < DEADLINE_S
+    assert ends.source.reports[-1].pages_done == PAGES
+    assert ends.source.reached == [
+        "source.connecting",
+        "source.copying",
+        "source.arming",
+        "source.paused",
+        "source.final_sent",
+    ]
+    assert ends.target.reached == ["target.receiving", "target.before_ready"]
+
+
+async def test_a_guest_that_writes_all_the_time_loses_nothing() -> None:
+    memory = random_memory(PAGES)
+    stop = threading.Event()
+
+    def write() -> None:
+        draw = np.random.default_rng(2)
+        while not stop.is_set():
+            pages = draw.integers(0, PAGES, 8)
+            memory.write(pages, draw.integers(0, 256, (8, PAGE_SIZE), np.uint8))
+
+    guest = threading.Thread(target=write)
+
+    def pause() -> None:
+        stop.set()
+        guest.join()
+
+    async with two_ends(memory) as ends:
+        ends.source.on_pause = pause
+        guest.start()
+        try:
+            awaiting = await ends.move(pass_limit=5)
+            await ends.target.device_state()
+        finally:
+            pause()
+        assert_equal(ends)
+        assert 1 <= len(awaiting.figures(None).passes) <= 5
+
+
+async def test_the_pass_limit_ends_the_chase() -> None:
+    memory = random_memory(PAGES)
+    async with two_ends(memory) as ends:
+        ends.source.hooks["source.copying"] = lambda: guest_writes(memory, 1, len(ends.source.reached))
+        awaiting = await ends.move(pass_limit=3)
+        await ends.target.device_state()
+        assert_equal(ends)
+        figures = awaiting.figures(None)
+    assert [one.pages_sent for one in figures.passes] == [PAGES, 1, 1]
+    assert figures.final is not None
+    assert figures.final.pages_sent == 1
+    assert figures.explanation.startswith("switched at the limit of 3 passes: the guest dirtied ")
+
+
+async def test_when_arming_takes_long_what_became_dirty_meanwhile_is_copied_before_the_pause() -> None:
+    memory = random_memory(PAGES)
+    async with two_ends(memory) as ends:
+        ends.source.hooks["source.arming"] = lambda: guest_writes(memory, 1, 1)
+        awaiting = await ends.move()
+        await ends.target.device_state()
+        assert_equal(ends)
+        figures = awaiting.figures(None)
+    assert [one.pages_sent for one in figures.passes] == [PAGES, 1]
+    assert figures.final is not None
+    assert figures.final.pages_sent == 0
+
+
+class CopyThenClear(PageCopier):
+    """The classic bug: marks are cleared when the copy is done."""
+
+    _uncleared: NDArray[np.int64]
+
+    def take_dirty(self) -> NDArray[np.int64]:
+        self._uncleared = self._memory.dirty._find()
+        return self._uncleared
+
+    async def copy(self, *arguments: object) -> Copied:
+        copied = await super().copy(*arguments)  # type: ignore[arg-type]
+        self._memory.dirty._clear(self._uncleared)
+        return copied
+
+
+@pytest.mark.parametrize("copier", [PageCopier, CopyThenClear])
+async def test_a_page_written_behind_the_copy_is_sent_again(
+    copier: type[PageCopier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "PageCopier", copier)
+    memory = random_memory(PAGES)
+    guest_writes(memory, 3, 0x11)
+    async with two_ends(memory) as ends:
+
+        def write_once(progress: MigrationProgress) -> None:
+            ends.source.on_report = lambda _progress: None
+            assert progress.pages_done > 0
+            guest_writes(memory, 3, 0x22)
+
+        ends.source.on_report = write_once
+        if copier is CopyThenClear:
+            await ends.move()
+            assert (await ends.target.refusal()).message == "memory at the target differs from the source's"
+            assert (ends.target.memory.pages[3] == 0x11).all()
+        else:
+            await ends.move()
+            await ends.target.device_state()
+            assert_equal(ends)
+
+
+async def test_zero_pages_are_not_sent_and_untouched_ones_not_even_read() -> None:
+    memory = GuestMemory(PAGES * PAGE_SIZE)
+    memory.pages[:100] = 0
+    memory.touched[:100] = True
+    memory.pages[50, 2000] = 1
+    memory.pages[PAGES - 1] = 9  # never marked as touched: nobody may look
+    async with two_ends(memory) as ends:
+        awaiting = await ends.move(verify=False)
+        await ends.target.device_state()
+        assert np.flatnonzero(ends.target.memory.touched).tolist() == [50]
+        assert (ends.target.memory.pages[50] == memory.pages[50]).all()
+        (figures,) = awaiting.figures(None).passes
+        assert (figures.pages_sent, figures.zero_pages) == (1, 99)
+        assert figures.bytes_sent < 2 * PAGE_SIZE
+
+
+async def test_a_page_that_became_zero_after_it_was_sent_is_zero_on_arrival() -> None:
+    memory = random_memory(PAGES)
+    async with two_ends(memory) as ends:
+
+        def become_zero() -> None:
+            if ends.source.reached.count("source.copying") == 1:
+                guest_writes(memory, 5, 0)
+
+        ends.source.hooks["source.copying"] = become_zero
+        awaiting = await ends.move()
+        await ends.target.device_state()
+        assert not ends.target.memory.pages[5].any()
+        assert_equal(ends)
+        assert [one.zero_pages for one in awaiting.figures(None).passes] == [0, 1]
+
+
+async def test_many_pages_that_became_zero_travel_in_frames_of_bounded_size() -> None:
+    pages = 70_000
+    memory = GuestMemory(pages * PAGE_SIZE)
+    memory.pages[:, 7] = 1
+    memory.touched[:] = True
+    async with two_ends(memory) as ends:
+
+        def become_zero() -> None:
+            if ends.source.reached.count("source.copying") == 1:
+                memory.pages[:] = 0
+                memory.mark_written(slice(None))
+
+        ends.source.hooks["source.copying"] = become_zero
+        awaiting = await ends.move()
+        await ends.target.device_state()
+        assert not ends.target.memory.pages.any()
+        assert awaiting.figures(None).passes[1].zero_pages == pages
+
+
+async def test_pages_in_use_come_last_in_the_first_pass() -> None:
+    memory = random_memory(4)
+    memory.last_used[:] = [5, 0, 9, 0]
+    async with two_ends(memory) as ends:
+        await ends.move()
+        await ends.target.device_state()
+        assert_equal(ends)
+        copier = PageCopier(memory, None)  # type: ignore[arg-type] # ordering sends nothing
+        assert copier.least_recently_used_first(np.arange(4)).tolist() == [1, 3, 0, 2]
+
+
+async def test_between_machines_the_clocks_are_compared() -> None:
+    async with two_ends(random_memory(8)) as ends:
+        awaiting = await ends.move(boot_id="another machine")
+        await ends.target.device_state()
+        # Both ends are in this process after all, so the estimate has to come out near nothing.
+        offset_s = awaiting._link.clock_offset_s
+        assert offset_s != 0
+        assert abs(offset_s) < 0.05
+
+
+# --- failures before the final copy -------------------------------------------------------------------
+
+
+async def assert_runs_on(ends: Ends, marked: list[int]) -> None:
+    """The source has its marks back and can move again; the target has given the first attempt up."""
+    assert not ends.source.past_return
+    assert set(marked) <= set(ends.memory.dirty.take().tolist())
+
+
+async def test_what_the_target_refuses_fails_at_the_source_with_the_targets_words() -> None:
+    memory = random_memory(8)
+    guest_writes(memory, 3, 1)
+    async with two_ends(memory, target_pages=16) as ends:
+        with pytest.raises(MoveFailed, match="with 8 pages, this host expects vm1 under epoch 7 with 16"):
+            await ends.move()
+        with pytest.raises(MoveFailed, match="wrong token") as wrong:
+            await ends.move(token="guessed")
+        with pytest.raises(MoveFailed, match="no move other is expected here"):
+            await ends.move(migration_id="other")
+        with pytest.raises(MoveFailed, match="under epoch 6"):
+            await ends.move(epoch=6)
+        assert wrong.value.refusal.rule == "migration token"
+        assert not ends.target.outcome.done()
+        await assert_runs_on(ends, [3])
+
+
+async def test_a_target_of_another_protocol_version_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def accept(_servicer: MigrationServicer, _receiver: Receiver, context: Any) -> None:
+        accept = migration_pb2.MigrationAccept(protocol_version=2)
+        await context.write(migration_pb2.ControlFromTarget(accept=accept))
+        await context.read()
+
+    monkeypatch.setattr(MigrationServicer, "_converse", accept)
+    async with two_ends(random_memory(8)) as ends:
+        with pytest.raises(MoveFailed, match="node2 speaks version 2 of the migration protocol"):
+            await ends.move()
+
+
+async def test_a_target_that_is_not_there_is_unreachable() -> None:
+    async with two_ends(random_memory(8)) as ends:
+        await ends.stop_target()
+        with pytest.raises(MoveFailed) as error:
+            await ends.move()
+        assert error.value.refusal.code is ErrorCode.UNREACHABLE
+        assert ends.address in error.value.refusal.message
+
+
+@pytest.mark.parametrize("failpoint", ["source.copying", "source.arming", "source.paused"])
+async def test_a_target_that_goes_away_is_noticed_at_every_point(failpoint: str) -> None:
+    memory = random_memory(PAGES)
+    guest_writes(memory, 3, 1)
+    async with two_ends(memory) as ends:
+
+        async def die() -> None:
+            await ends.stop_target()
+            await asyncio.Event().wait()  # whatever the source waits for never comes
+
+        ends.source.hooks[failpoint] = die
+        with pytest.raises(MoveFailed):
+            await ends.move()
+        await ends.target.refusal()
+        await assert_runs_on(ends, [3])
+
+
+async def test_a_host_that_may_not_send_the_final_copy_runs_on_and_may_try_again() -> None:
+    memory = random_memory(PAGES)
+    async with two_ends(memory) as ends:
+        ends.source.return_refused = refused("lease", "the lease has run out")
+        ends.source.on_pause = lambda: guest_writes(memory, 9, 1)
+        with pytest.raises(MoveFailed, match="the lease has run out"):
+            await ends.move()
+        assert "source's" in (await ends.target.refusal()).message
+        await assert_runs_on(ends, [9])
+    memory = random_memory(PAGES)
+    async with two_ends(memory) as again:
+        await again.move()
+        await again.target.device_state()
+        assert_equal(again)
+
+
+async def test_too_large_a_device_state_is_not_sent() -> None:
+    async with two_ends(random_memory(8)) as ends:
+        ends.source.state = bytes(DEVICE_STATE_BYTES_MAX + 1)
+        with pytest.raises(MoveFailed, match="bytes of device state"):
+            await ends.move()
+        await ends.target.refusal()
+        await assert_runs_on(ends, [])
+
+
+@pytest.mark.parametrize(
+    "failpoint", ["source.connecting", "source.copying", "source.arming", "source.paused"]
+)
+async def test_a_cancelled_move_gives_back_its_marks(failpoint: str) -> None:
+    memory = random_memory(PAGES)
+    guest_writes(memory, 3, 1)
+    async with two_ends(memory) as ends:
+        holding = asyncio.Event()
+
+        async def hold() -> None:
+            holding.set()
+            await asyncio.Event().wait()
+
+        ends.source.hooks[failpoint] = hold
+        move = asyncio.create_task(ends.move())
+        await asyncio.wait_for(holding.wait(), DEADLINE_S)
+        move.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await move
+        assert move.cancelled()
+        if failpoint != "source.connecting":
+            await ends.target.refusal()
+        await assert_runs_on(ends, [3])
+
+
+async def test_a_failpoint_that_fails_ends_the_attempt() -> None:
+    async with two_ends(random_memory(8)) as ends:
+
+        def fail() -> None:
+            raise FerryError(failed("failpoint source.arming"))
+
+        ends.source.hooks["source.arming"] = fail
+        with pytest.raises(MoveFailed, match=r"failpoint source\.arming"):
+            await ends.move()
+
+
+# --- after the final copy -----------------------------------------------------------------------------
+
+
+async def test_streams_that_break_after_the_final_copy_are_reported_and_no_failure() -> None:
+    async with two_ends(random_memory(8)) as ends:
+        awaiting = await ends.move()
+        await ends.target.device_state()
+        lost = asyncio.create_task(awaiting.lost())
+        await ends.stop_target()
+        await asyncio.wait_for(lost, DEADLINE_S)
+        assert awaiting.figures(None).blackout_s is None
+
+
+async def test_waiting_for_the_outcome_can_be_cancelled_and_asked_again() -> None:
+    async with two_ends(random_memory(8)) as ends:
+        awaiting = await ends.move()
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(awaiting.lost(), 0.01)
+        await ends.target.device_state()
+
+
+async def test_a_ready_target_does_not_mind_the_streams_end() -> None:
+    async with two_ends(random_memory(8)) as ends:
+        awaiting = await ends.move()
+        state = await ends.target.device_state()
+        await awaiting.close()
+        await ends.streams_ended()
+        assert ends.target.outcome.result() == state
+
+
+async def test_an_aborted_hand_over_gives_back_its_marks_when_it_is_closed() -> None:
+    memory = random_memory(8)
+    guest_writes(memory, 3, 1)
+    async with two_ends(memory) as ends:
+        awaiting = await ends.move()
+        assert memory.dirty.count() == 0
+        await awaiting.close()
+        assert memory.dirty.take().tolist() == [3]
+
+
+async def test_memory_that_differs_is_found_by_verify() -> None:
+    async with two_ends(random_memory(PAGES)) as ends:
+
+        def damage() -> None:
+            ends.target.memory.pages[17, 100] ^= 1
+
+        ends.source.hooks["source.paused"] = damage
+        awaiting = await ends.move(verify=True)
+        assert (await ends.target.refusal()).message == "memory at the target differs from the source's"
+        lost = await asyncio.wait_for(awaiting.lost(), DEADLINE_S)
+        assert lost.message == "memory at the target differs from the source's"
+
+
+async def test_a_dropped_move_ends_at_both_sides() -> None:
+    async with two_ends(random_memory(8)) as ends:
+        holding = asyncio.Event()
+
+        async def hold() -> None:
+            holding.set()
+            await asyncio.Event().wait()
+
+        ends.source.hooks["source.copying"] = hold
+        move = asyncio.create_task(ends.move())
+        await asyncio.wait_for(holding.wait(), DEADLINE_S)
+        ends.servicer.drop(MOVE)
+        ends.target.memory.close()
+        with pytest.raises(MoveFailed, match="the target has dropped the move"):
+            await move
+        assert not ends.target.outcome.done()
