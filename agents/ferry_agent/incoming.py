@@ -1,23 +1,30 @@
 """The target's side of moves: slots of memory, filled by the migration service, adopted at the commit."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ferry_agent.failpoints import Failpoints
 from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.guest.registers import Registers
 from ferry_agent.migration.ports import IncomingSlot
 from ferry_agent.rack import Image, Rack
 from ferry_host import commands, inputs
 from ferry_types.errors import FerryError, Refusal, not_found
 from ferry_types.vms import VmSpec
 
+READY_HEAD_START_S = 0.0003
+"""What READY gets to leave this process, before the guest's thread is started: about half a round trip."""
+
 
 @dataclass(slots=True)
 class _Arrival:
     slot: IncomingSlot
     spec: VmSpec
+    registers: Registers | None = None
+    """The device state, at READY."""
     image: Image | None = None
-    """Made at READY, so that the commit has only to let it run."""
+    """Made right after READY, so that the commit has only to let it run."""
 
 
 class IncomingMoves:
@@ -50,10 +57,13 @@ class IncomingMoves:
         if arrival is None:
             return
         self.on_drop(migration_id)
+        if arrival.image is not None:
+            arrival.image.vcpu.stop()
         arrival.slot.memory.close()
 
     def adopt(self, command: commands.AdoptIncoming) -> None:
         """The arrived image becomes a VM of this host; its vCPU does not run yet."""
+        self._make_image(command.migration_id)
         image = self._arrivals.pop(command.migration_id).image
         if image is None:
             raise AssertionError(f"{command.vm} was adopted before it was ready")
@@ -74,14 +84,23 @@ class IncomingMoves:
         return arrival.slot
 
     def ready(self, migration_id: str, device_state: bytes) -> None:
-        """Make the guest around its memory, and tell the core."""
+        """Check the device state and tell the core."""
         arrival = self._arrivals[migration_id]
+        spec = arrival.spec
         try:
-            arrival.image = self._rack.restore(arrival.spec, arrival.slot.memory, device_state)
+            arrival.registers = Registers.load(device_state, spec.name, spec.memory_bytes, spec.workload)
         except FerryError as error:
             self.failed(migration_id, error.refusal)
             return
         self._submit(inputs.IncomingComplete(migration_id))
+        # READY goes out first; the guest is made while the coordinator commits.
+        loop = asyncio.get_running_loop()
+        loop.call_later(READY_HEAD_START_S, self._make_image, migration_id)
+
+    def _make_image(self, migration_id: str) -> None:
+        arrival = self._arrivals.get(migration_id)
+        if arrival is not None and arrival.image is None and arrival.registers is not None:
+            arrival.image = self._rack.restore(arrival.spec, arrival.slot.memory, arrival.registers)
 
     def failed(self, migration_id: str, refusal: Refusal) -> None:
         """Tell the core, which drops the slot."""

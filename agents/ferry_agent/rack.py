@@ -9,6 +9,7 @@ from ferry_agent.gate import LeaseGate
 from ferry_agent.guest.audit import AuditReport
 from ferry_agent.guest.guest import Guest
 from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.guest.registers import Registers
 from ferry_agent.guest.trace import RunTrace
 from ferry_agent.guest.vcpu import EchoReply, Vcpu
 from ferry_types.errors import FerryError
@@ -18,13 +19,13 @@ _T = TypeVar("_T")
 
 
 class Image:
-    """One VM image; its vCPU runs, or is paused, or has never run."""
+    """One VM image, whose vCPU is paused until it is told to run."""
 
     def __init__(self, spec: VmSpec, guest: Guest, vcpu: Vcpu) -> None:
         self.spec = spec
         self.vcpu = vcpu
         self._guest = guest
-        self._started = False
+        vcpu.start()
 
     @property
     def memory(self) -> GuestMemory:
@@ -32,17 +33,12 @@ class Image:
         return self._guest.memory
 
     def run(self, epoch: int) -> None:
-        """Start or resume the vCPU."""
-        if self._started:
-            self.vcpu.resume(epoch)
-        else:
-            self._started = True
-            self.vcpu.start(epoch)
+        """Let the vCPU run."""
+        self.vcpu.resume(epoch)
 
     def hold(self) -> None:
         """Pause the vCPU between two quanta."""
-        if self._started:
-            self.vcpu.request_pause(lambda _last_ran_at_s: None)
+        self.vcpu.request_pause(lambda _last_ran_at_s: None)
 
     async def pause(self) -> float:
         """Pause the vCPU; the monotonic time at which the guest last ran, in seconds."""
@@ -118,9 +114,9 @@ class Rack:
             raise
         return self._image(spec, guest)
 
-    def restore(self, spec: VmSpec, memory: GuestMemory, device_state: bytes) -> Image:
-        """An image around memory that has arrived; not on the rack yet. Raises FerryError."""
-        return self._image(spec, Guest.restore(spec.name, memory, spec.workload, device_state))
+    def restore(self, spec: VmSpec, memory: GuestMemory, registers: Registers) -> Image:
+        """An image around memory that has arrived; not on the rack yet."""
+        return self._image(spec, Guest(spec.name, memory, spec.workload, registers))
 
     def add(self, image: Image) -> None:
         """Put an image on the rack."""

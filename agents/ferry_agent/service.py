@@ -1,8 +1,6 @@
 """The agent process: its parts put together, and the one owner of its signals."""
 
 import asyncio
-import ctypes
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -30,6 +28,8 @@ from ferry_host.state import HostIdentity
 from ferry_types.errors import FerryError, failed
 from ferry_types.vms import Capacity
 from ferry_wire import topics
+from ferry_wire.addresses import announce_address
+from ferry_wire.buffers import keep_freed_buffers
 from ferry_wire.bus import open_bus
 from ferry_wire.scrape import served_metrics
 from ferry_wire.servers import BoundServer, create_server
@@ -37,22 +37,7 @@ from ferry_wire.servers import BoundServer, create_server
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter: guests share it with lease renewals and the black-out."""
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-
 _log = structlog.get_logger("agent")
-
-
-def keep_large_buffers() -> None:
-    """Have glibc reuse the buffers of page frames instead of mapping each of 1 MiB anew.
-
-    Page faults on fresh buffers otherwise take a third of the throughput of a move. A C library without
-    mallopt goes without.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 26)
-        libc.mallopt(_M_TOP_PAD, 1 << 22)
 
 
 async def serve(settings: AgentSettings) -> None:
@@ -65,7 +50,7 @@ async def serve(settings: AgentSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    keep_large_buffers()
+    keep_freed_buffers()
     async with AsyncExitStack() as stack:
         claimed = stack.enter_context(claim_identity(settings.dir))
         trace = stack.enter_context(_opened_trace(settings.trace))
@@ -114,7 +99,7 @@ async def _work(
     ]
     try:
         await server.start()
-        _announce(settings.address_file, server.address)
+        announce_address(settings.address_file, server.address)
         _log.info("agent listens", name=settings.name, address=server.address)
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
@@ -152,11 +137,3 @@ def _opened_trace(path: Path | None) -> Iterator[RunTrace | None]:
         raise FerryError(failed(reason, "choose another --trace")) from error
     with closing(trace):
         yield trace
-
-
-def _announce(address_file: Path | None, address: str) -> None:
-    """Put the address into the file at once, so that nobody reads half of it."""
-    if address_file is not None:
-        draft = address_file.with_name(f".{address_file.name}.{os.getpid()}")
-        draft.write_text(address, encoding="ascii")
-        draft.replace(address_file)

@@ -10,7 +10,6 @@ module listens itself, and hands connections over whose reader refuses what is t
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from amqtt.adapters import (
 from amqtt.broker import Broker
 from amqtt.errors import AMQTTError
 
+from ferry_wire.addresses import Address, announce_address
 from ferry_wire.bus import PAYLOAD_BYTES_MAX
 
 MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + 1024
@@ -106,8 +106,7 @@ async def serve(host: str, port: int, address_file: Path | None) -> None:
     broker = Broker(_CONFIG)
     await broker.start()
     server = await _Listener(broker).listen(host, port)
-    if address_file is not None:
-        _announce(address_file, *server.sockets[0].getsockname()[:2])
+    announce_address(address_file, str(Address(*server.sockets[0].getsockname()[:2])))
     await stopped.wait()
     server.close()
     # With the connections go their last wills, and amqtt would complain that nobody is left to hear them.
@@ -116,13 +115,6 @@ async def serve(host: str, port: int, address_file: Path | None) -> None:
         await asyncio.wait_for(broker.shutdown(), SHUTDOWN_S)
     except TimeoutError:
         _LOG.warning("clients were cut off that took longer than %s s to let go", SHUTDOWN_S)
-
-
-def _announce(address_file: Path, host: str, port: int) -> None:
-    """Put the address into the file at once, so that nobody reads half of it."""
-    draft = address_file.with_name(f".{address_file.name}.{os.getpid()}")
-    draft.write_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    draft.replace(address_file)
 
 
 def _listen_address(text: str) -> tuple[str, int]:

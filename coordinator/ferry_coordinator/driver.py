@@ -32,6 +32,8 @@ TICKS_PER_BEAT = 4
 STOPPING = Refusal(ErrorCode.UNREACHABLE, "the coordinator is stopping", "try again once it is back")
 OVERLOADED = Refusal(ErrorCode.UNREACHABLE, "the coordinator has too much to do", "try again in a moment")
 
+_NOTHING = Changed(frozenset(), frozenset(), frozenset())
+
 _T = TypeVar("_T")
 
 
@@ -93,16 +95,24 @@ class Driver:
         cluster: Cluster,
         journal: Journal,
         streams: Streams,
-        audiences: Sequence[Audience],
+        watchers: Audience,
+        onlookers: Sequence[Audience],
         metrics: Metrics,
         *,
         check: bool = False,
     ) -> None:
-        """``check``: look at the core's invariants after every event."""
+        """``watchers`` are told at once, ``onlookers`` at the next tick, together.
+
+        Moves commit inside their guests' black-outs, and the bus and the metrics take as long as the commit.
+        ``check``: look at the core's invariants after every event.
+        """
         self._cluster = cluster
         self._journal = journal
         self._streams = streams
-        self._audiences = audiences
+        self._watchers = watchers
+        self._onlookers = onlookers
+        self._changed = _NOTHING
+        self._happened: list[events_pb2.Event] = []
         self._metrics = metrics
         self._check = check
         self._jobs: asyncio.Queue[_Handle | _Read | None] = asyncio.Queue()
@@ -119,6 +129,11 @@ class Driver:
         """ID of the newest event that has been committed; audiences may yet have to be told of it."""
         return self._journal.last_event_id
 
+    @property
+    def has_untold(self) -> bool:
+        """Whether onlookers have yet to hear of something."""
+        return self._changed != _NOTHING or bool(self._happened)
+
     async def run(self) -> None:
         """Reign until ``stop``.
 
@@ -134,6 +149,7 @@ class Driver:
                     job.run(self._cluster)
                 else:
                     await self._handle(job)
+            self._tell_onlookers()
         finally:
             self._end()
 
@@ -205,6 +221,7 @@ class Driver:
         if job.done is not None and not job.done.done():
             job.done.set_result(None)
         if isinstance(job.event, Tick):
+            self._tell_onlookers()
             self._schedule_tick()
         else:
             self._metrics.handled(job.event, begun - job.queued_at, time.monotonic() - begun)
@@ -226,12 +243,25 @@ class Driver:
                     if answer is not None and not answer.done():
                         answer.set_result(result)
                 case Changed():
-                    for audience in self._audiences:
-                        audience.changed(self._cluster, command)
+                    self._watchers.changed(self._cluster, command)
+                    self._changed = Changed(
+                        self._changed.nodes | command.nodes,
+                        self._changed.vms | command.vms,
+                        self._changed.migrations | command.migrations,
+                    )
         # Last, because orders to hosts may be inside a black-out, and the log is not.
         if events:
-            for audience in self._audiences:
-                audience.happened(events)
+            self._watchers.happened(events)
+            self._happened += events
+
+    def _tell_onlookers(self) -> None:
+        changed, self._changed = self._changed, _NOTHING
+        happened, self._happened = self._happened, []
+        for onlooker in self._onlookers:
+            if changed != _NOTHING:
+                onlooker.changed(self._cluster, changed)
+            if happened:
+                onlooker.happened(happened)
 
     async def _commit(self, commit: Commit) -> list[events_pb2.Event]:
         begun = time.monotonic()

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 
 from ferry.v1 import admin_pb2, admin_pb2_grpc, membership_pb2, membership_pb2_grpc
 from ferry_cluster.cluster import Cluster, ClusterSettings
@@ -22,8 +22,8 @@ from ferry_coordinator.ports import StateStore
 from ferry_coordinator.projections import Projections, everything
 from ferry_coordinator.settings import CoordinatorSettings
 from ferry_coordinator.watchers import Watchers
-from ferry_types.errors import FerryError, failed
 from ferry_wire import topics
+from ferry_wire.addresses import announce_address
 from ferry_wire.bus import Bus, open_bus
 from ferry_wire.scrape import served_metrics
 from ferry_wire.servers import BoundServer, create_server
@@ -32,6 +32,9 @@ STORE_NAME = "cluster.sqlite3"
 
 PART_DEADLINE_S = 0.5
 """How long each part may take to end when the process stops; together they stay below 2 s."""
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter: commits run in one of their own, inside guests' black-outs."""
 
 CHECK_VARIABLE = "FERRY_COORDINATOR_CHECK"
 """Environment: if set, the core's invariants are looked at after every event."""
@@ -48,6 +51,7 @@ async def serve(settings: CoordinatorSettings) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     async with AsyncExitStack() as stack:
         stack.enter_context(exclusive_directory(settings.dir))
         store = await SqliteStore.open(settings.dir / STORE_NAME)
@@ -79,7 +83,8 @@ async def _reign(
         cluster,
         journal,
         streams,
-        (watchers, projections, metrics),
+        watchers,
+        (projections, metrics),
         metrics,
         check=bool(os.environ.get(CHECK_VARIABLE)),
     )
@@ -89,7 +94,7 @@ async def _reign(
     stopping = asyncio.create_task(stopped.wait())
     try:
         await server.start()
-        _announce(settings.address_file, server.address)
+        announce_address(settings.address_file, server.address)
         _LOG.info(
             "coordinator of %s listens on %s in term %d", settings.cluster, server.address, journal.term
         )
@@ -128,16 +133,3 @@ async def _close_store(store: SqliteStore) -> None:
             await store.close()
     except TimeoutError:
         _LOG.warning("the store did not close within %s s; what was committed is safe", PART_DEADLINE_S)
-
-
-def _announce(address_file: Path | None, address: str) -> None:
-    """Put the address into the file at once, so that nobody reads half of it."""
-    if address_file is None:
-        return
-    draft = address_file.with_name(f".{address_file.name}.{os.getpid()}")
-    try:
-        draft.write_text(address)
-        draft.replace(address_file)
-    except OSError as error:
-        what = f"the address file {address_file} cannot be written: {error.strerror}"
-        raise FerryError(failed(what, "name a file in a directory that exists (--address-file)")) from error

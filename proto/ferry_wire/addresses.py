@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from ferry_types.errors import FerryError, failed, malformed
 
@@ -78,6 +79,22 @@ def cannot_listen(address: Address, protocol: str, error: OSError) -> FerryError
             what = f"cannot listen on {address} ({protocol}): {reason}"
             hint = "check the address"
     return FerryError(failed(what, hint))
+
+
+def announce_address(address_file: Path | None, address: str) -> None:
+    """Put an address into a file at once, so that nobody reads half of it; without a file do nothing.
+
+    Raises FerryError if the file cannot be written.
+    """
+    if address_file is None:
+        return
+    draft = address_file.with_name(f".{address_file.name}.{os.getpid()}")
+    try:
+        draft.write_text(address, encoding="ascii")
+        draft.replace(address_file)
+    except OSError as error:
+        what = f"the address file {address_file} cannot be written: {error.strerror}"
+        raise FerryError(failed(what, "name another one (--address-file)")) from error
 
 
 def _is_port(text: str) -> bool:

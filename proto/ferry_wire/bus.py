@@ -76,6 +76,8 @@ class _Connection(aiomqtt.Client):
         )
         # Connecting takes a thread, which must not outlive the process's end for long.
         self._client.connect_timeout = EXCHANGE_TIMEOUT_S
+        # aiomqtt's own has the event loop watch a number, whose socket may be closed by then.
+        self._client.on_socket_register_write = self._await_room
 
     def leave(self) -> None:
         """Disconnect without waiting for the broker, which then keeps the last will to itself."""
@@ -91,6 +93,22 @@ class _Connection(aiomqtt.Client):
         if isinstance(connected, socket.socket):
             with suppress(OSError):  # the peer was faster
                 connected.shutdown(socket.SHUT_RDWR)
+
+    def _await_room(self, _client: object, _userdata: object, wanted: object) -> None:
+        """Write what is queued once the socket takes it. Called from the thread that connects, too."""
+        self._loop.call_soon_threadsafe(self._watch_for_room, wanted)
+
+    def _watch_for_room(self, wanted: object) -> None:
+        current = self._client.socket()
+        if current is not None and current is wanted:
+            self._loop.add_writer(current.fileno(), self._write)
+
+    def _write(self) -> None:
+        try:
+            self._client.loop_write()
+        except OSError as error:
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
 
 class BusClient:

@@ -1,8 +1,8 @@
 """Topics of the bus: where watchers find what. Payloads are JSON.
 
 All names in them have passed ``ferry_types.names.validate_name``, which admits none of the characters that
-topics give a meaning (``/``, ``+``, ``#``, a leading ``$``). Retained are: status, state, address and
-telemetry of what exists, and the progress of moves that have not ended.
+topics give a meaning (``/``, ``+``, ``#``, a leading ``$``). All but events are retained: the status of what
+exists, the telemetry of what runs, and the progress of the moves that ``migration list`` shows.
 """
 
 ROOT = "ferry/v1"
@@ -14,7 +14,7 @@ def events(cluster: str, node: str = "") -> str:
 
 
 def node_status(cluster: str, node: str) -> str:
-    """A node's state, as the coordinator sees it."""
+    """A node, as the coordinator sees it: what ``node show`` prints."""
     return f"{ROOT}/{cluster}/nodes/{node}/status"
 
 
@@ -24,7 +24,7 @@ def node_telemetry(cluster: str, node: str) -> str:
 
 
 def vm_state(cluster: str, vm: str) -> str:
-    """A VM's state, node and epoch, as the coordinator sees them."""
+    """A VM, as the coordinator sees it, and where it answers: what ``vm show`` prints."""
     return f"{ROOT}/{cluster}/vms/{vm}/state"
 
 
@@ -33,13 +33,8 @@ def vm_telemetry(cluster: str, vm: str) -> str:
     return f"{ROOT}/{cluster}/vms/{vm}/telemetry"
 
 
-def vm_address(cluster: str, vm: str) -> str:
-    """Where a VM answers now: the ARP announcement of the host that runs it."""
-    return f"{ROOT}/{cluster}/vms/{vm}/address"
-
-
 def migration_progress(cluster: str, migration_id: str) -> str:
-    """How far a move is."""
+    """A move and how far it is: what ``migration watch`` prints."""
     return f"{ROOT}/{cluster}/migrations/{migration_id}/progress"
 
 

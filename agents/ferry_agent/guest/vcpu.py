@@ -2,7 +2,7 @@
 
 ::
 
-    start, resume ──► RUNNING ──pause──► PAUSED        (orders, obeyed between two quanta)
+    start ──► PAUSED ──resume──► RUNNING ──pause──► PAUSED   (orders, obeyed between two quanta)
                         │  ▲
          gate closed    ▼  │  poke, and the gate is open
                        waiting, still RUNNING
@@ -150,13 +150,12 @@ class Vcpu:
 
     # -- what others call ------------------------------------------------------------------------------
 
-    def start(self, epoch: int) -> None:
-        """Start the thread and run, under this ownership epoch. Once only."""
-        self._inbox.put(_Resume(epoch))
+    def start(self) -> None:
+        """Start the thread, paused: a guest that has arrived then only needs ``resume``. Once only."""
         self._thread.start()
 
     def resume(self, epoch: int) -> None:
-        """Run on after a pause, under this ownership epoch."""
+        """Run, or run on after a pause, under this ownership epoch."""
         self._inbox.put(_Resume(epoch))
 
     def request_pause(self, done: PauseDone) -> None:

@@ -12,8 +12,11 @@ from ferry_agent.migration.frames import NO_PAGES, FrameBuilder, zero_pages
 from ferry_agent.migration.link import SourceLink
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX
 
-SCAN_PAGES = 1024
-"""Pages looked at in one go: 4 MiB, a third of a millisecond if they are all zero."""
+SCAN_PAGES = 32768
+"""Pages looked at in one go: 128 MiB, in two threads; about 5 ms if they are all zero."""
+
+SCAN_INLINE_PAGES_MAX = 512
+"""Up to so many pages it takes longer to ask a thread than to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class PageCopier:
         rest = became_zero = NO_PAGES
         for start in range(0, len(indices), SCAN_PAGES):
             batch = indices[start : start + SCAN_PAGES]
-            zero = zero_pages(self._memory.words, batch)
+            zero = await self._which_are_zero(batch)
             zero_batch = batch[zero]
             zero_count += len(zero_batch)
             became_zero = np.concatenate((became_zero, zero_batch[self._on_target[zero_batch]]))
@@ -81,12 +84,11 @@ class PageCopier:
             while len(rest) >= FRAME_PAGES_MAX:
                 await self._send(rest[:FRAME_PAGES_MAX], NO_PAGES)
                 rest = rest[FRAME_PAGES_MAX:]
+                on_progress(start + len(batch) - len(rest))
             if len(became_zero) > FRAME_ZERO_PAGES_MAX - SCAN_PAGES:
                 await self._send(NO_PAGES, became_zero)
                 became_zero = NO_PAGES
             on_progress(start + len(batch))
-            # Leases are renewed on this event loop: do not let a long run of zero pages hold it up.
-            await asyncio.sleep(0)
         if len(rest) or len(became_zero):
             await self._send(rest, became_zero)
         return Copied(
@@ -94,6 +96,15 @@ class PageCopier:
             zero_pages=zero_count,
             bytes_sent=self._link.bytes_sent - bytes_before,
         )
+
+    async def _which_are_zero(self, batch: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mask of zero pages. NumPy lets go of the interpreter, so that leases are renewed meanwhile."""
+        words = self._memory.words
+        if len(batch) <= SCAN_INLINE_PAGES_MAX:
+            return zero_pages(words, batch)
+        half = len(batch) // 2
+        parts = (asyncio.to_thread(zero_pages, words, part) for part in (batch[:half], batch[half:]))
+        return np.concatenate(await asyncio.gather(*parts))
 
     async def settle(self) -> None:
         """Wait until the target has checked and written everything. Raises FerryError."""

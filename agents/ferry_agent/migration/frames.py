@@ -16,6 +16,9 @@ from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX, PAGE_SIZE
 
 NO_PAGES: NDArray[np.int64] = np.empty(0, np.int64)
 
+_BLOCK_PAGES = 256
+"""1 MiB: still in the cache when it is looked at row by row."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedFrame:
@@ -103,9 +106,21 @@ def zero_pages(words: NDArray[np.uint64], page_indices: NDArray[np.int64]) -> ND
     candidates = rows[zero]
     if is_run(candidates):
         first = int(candidates[0])
-        zero[zero] = np.bitwise_or.reduce(words[first : first + len(candidates)], axis=1) == 0
+        zero[zero] = _zero_rows(words[first : first + len(candidates)])
     elif len(candidates):
-        zero[zero] = np.bitwise_or.reduce(words[candidates], axis=1) == 0
+        zero[zero] = _zero_rows(words[candidates])
+    return zero
+
+
+def _zero_rows(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which rows of (n, 512) are zero. Blocks that are zero as a whole, the common case here, go fastest."""
+    zero = np.empty(len(words), np.bool_)
+    for start in range(0, len(words), _BLOCK_PAGES):
+        block = words[start : start + _BLOCK_PAGES]
+        if np.bitwise_or.reduce(block, axis=None) == 0:
+            zero[start : start + _BLOCK_PAGES] = True
+        else:
+            zero[start : start + _BLOCK_PAGES] = np.bitwise_or.reduce(block, axis=1) == 0
     return zero
 
 

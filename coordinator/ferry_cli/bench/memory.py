@@ -1,6 +1,5 @@
 """Memory as guests have it (anonymous, on huge pages), and a machine in the same state before every run."""
 
-import ctypes
 import mmap
 from pathlib import Path
 from typing import Self
@@ -12,10 +11,6 @@ from ferry_types.limits import PAGE_SIZE
 
 Pages = NDArray[np.uint8]
 """Shape (pages, 4096), dtype uint8."""
-
-_M_TRIM_THRESHOLD = -1
-_M_TOP_PAD = -2
-_M_MMAP_THRESHOLD = -3
 
 
 def map_pages(memory_bytes: int) -> Pages:
@@ -34,19 +29,6 @@ def load_pages(contents: Path, memory_bytes: int) -> Pages:
                 raise EOFError(f"{contents} ends {len(rest)} bytes early")
             rest = rest[read_bytes:]
     return pages
-
-
-def keep_freed_buffers() -> None:
-    """Have glibc reuse large buffers instead of mapping each anew.
-
-    By default every message of 1 MiB costs hundreds of page faults in gRPC and in Python, which is a third of
-    the throughput. Elsewhere than on glibc this does nothing.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**30)
-        mallopt(_M_TRIM_THRESHOLD, 2**30)
-        mallopt(_M_TOP_PAD, 64 * 2**20)
 
 
 class WarmReserve:

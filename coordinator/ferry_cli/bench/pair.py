@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ferry_cli.bench.children import Child, child
-from ferry_cli.bench.memory import WarmReserve, keep_freed_buffers
+from ferry_cli.bench.memory import WarmReserve
 from ferry_cli.bench.peers import PeerRun, Stopwatch, run_deadline_s
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import PAGE_SIZE
+from ferry_wire.buffers import keep_freed_buffers
 
 WARM_UP_PAGES = 64 * 256
 """64 MiB: after that the allocator holds all buffers that a run needs."""

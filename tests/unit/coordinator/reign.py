@@ -158,8 +158,8 @@ class Reign:
         settings = ClusterSettings("lab", Era.WS2012R2, timing)
         cluster = Cluster(settings, journal.term, records, time.monotonic())
         recorder, metrics = Recorder(), Metrics()
-        audiences: list[Audience] = [recorder]
-        driver = Driver(cluster, journal, recorder, audiences, metrics, check=True)
+        audiences: list[Audience] = []
+        driver = Driver(cluster, journal, recorder, recorder, audiences, metrics, check=True)
         begun = cls(store, driver, recorder, metrics, audiences)
         await driver.read(lambda _: None)  # it has logged its start
         return begun
@@ -181,6 +181,13 @@ class Reign:
     async def cancel(self, migration_id: str) -> None:
         """An admin cancels a move."""
         await self.driver.ask(lambda number: CancelMove(number, migration_id))
+
+    async def told(self) -> None:
+        """Until the audiences know all that has happened; who asked may be answered before they do."""
+        await self.driver.read(lambda _: None)
+        async with asyncio.timeout(PATIENCE_S):
+            while self.driver.has_untold:  # noqa: ASYNC110 - the product has no such event
+                await asyncio.sleep(0.005)
 
     async def end(self) -> None:
         self.driver.stop()

@@ -8,8 +8,9 @@ from urllib.request import urlopen
 
 import pytest
 from prometheus_client import generate_latest
-from tests.unit.coordinator.reign import MIB, Reign, join, say, spec
+from tests.unit.coordinator.reign import BRISK, MIB, Reign, eventually, join, say, spec
 
+from ferry_cluster.commands import Changed
 from ferry_cluster.inputs import CreateVm, MigrateVm, RemoveVm
 from ferry_coordinator.metrics import Metrics
 from ferry_coordinator.projections import Projections, everything
@@ -55,18 +56,21 @@ def bus(reign: Reign) -> RecordedBus:
 async def test_objects_are_retained_while_they_exist(reign: Reign, bus: RecordedBus) -> None:
     await reign.hear(1, join("node1"))
     await reign.driver.ask(lambda number: CreateVm(number, spec(), "node1", start=False))
+    await reign.told()
     node = json.loads(bus.retained[f"{ROOT}/nodes/node1/status"])
     assert (node["name"], node["state"], node["incarnation"], node["vms"]) == ("node1", "up", "a1", [])
     vm = json.loads(bus.retained[f"{ROOT}/vms/web1/state"])
     assert (vm["name"], vm["state"], vm["node"], vm["epoch"]) == ("web1", "off", None, 0)
     assert (vm["memory_bytes"], vm["workload"]) == (16 * MIB, "idle")
     await reign.driver.ask(lambda number: RemoveVm(number, "web1"))
+    await reign.told()
     assert f"{ROOT}/vms/web1/state" not in bus.retained
 
 
 async def test_events_pass_by_and_are_not_retained(reign: Reign, bus: RecordedBus) -> None:
     await reign.hear(1, join("node1"))
-    ((topic, payload),) = bus.passed
+    await reign.told()
+    topic, payload = bus.passed[-1]
     event = json.loads(payload)
     assert topic == f"{ROOT}/events/node1"
     assert (event["node"], event["id"], event["level"]) == ("node1", None, "information")
@@ -89,17 +93,39 @@ def migrate(number: int) -> MigrateVm:
     return MigrateVm(number, "web1", "node2", MigrationOptions(), False, "token", 1)
 
 
-async def test_a_move_is_retained_until_it_ends(reign: Reign, bus: RecordedBus) -> None:
+async def test_a_move_is_retained_as_long_as_it_is_kept(reign: Reign, bus: RecordedBus) -> None:
     await running_vm(reign)
     await reign.driver.ask(migrate)
+    await reign.told()
     topic = f"{ROOT}/migrations/m1/progress"
     move = json.loads(bus.retained[topic])
     assert (move["id"], move["vm"], move["source"], move["target"]) == ("m1", "web1", "node1", "node2")
     assert move["state"] == "preparing"
     await reign.cancel("m1")
-    assert topic not in bus.retained
-    last = [json.loads(payload) for passed, payload in bus.passed if passed == topic]
-    assert [move["state"] for move in last] == ["cancelled"]
+    await reign.told()
+    assert json.loads(bus.retained[topic])["state"] == "cancelled"
+    bus.retained[f"{ROOT}/migrations/m9/progress"] = "{}"
+    forgotten = Changed(frozenset(), frozenset(), frozenset({"m9"}))
+    await reign.driver.read(lambda cluster: Projections(bus, "lab").changed(cluster, forgotten))
+    assert f"{ROOT}/migrations/m9/progress" not in bus.retained
+
+
+async def test_figures_that_no_host_publishes_any_more_are_cleared(tmp_path: Path) -> None:
+    reign = await Reign.begin(tmp_path / "cluster.sqlite3", BRISK)
+    bus = RecordedBus()
+    reign.audiences.append(Projections(bus, "lab"))
+    figures = {f"{ROOT}/nodes/node1/telemetry", f"{ROOT}/vms/web1/telemetry"}
+    try:
+        await reign.hear(1, join("node1"))
+        await reign.driver.ask(lambda number: CreateVm(number, spec(), "node1", start=False))
+        bus.retained.update(dict.fromkeys(figures, "{}"))
+        await eventually(lambda: f"{ROOT}/nodes/node1/telemetry" not in bus.retained)
+        assert json.loads(bus.retained[f"{ROOT}/nodes/node1/status"])["state"] == "down"
+        await reign.driver.ask(lambda number: RemoveVm(number, "web1"))
+        await reign.told()
+        assert not figures & bus.retained.keys()
+    finally:
+        await reign.end()
 
 
 async def test_a_start_shows_all_that_there_is(reign: Reign) -> None:
@@ -119,6 +145,7 @@ async def test_metrics_count_objects_by_state(reign: Reign) -> None:
     reign.audiences.append(metrics)
     await running_vm(reign)
     await reign.driver.ask(migrate)
+    await reign.told()
     shown = generate_latest(metrics.registry).decode().splitlines()
     assert 'ferry_nodes{state="up"} 2.0' in shown
     assert 'ferry_vms{state="migrating"} 1.0' in shown

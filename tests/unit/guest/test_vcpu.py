@@ -79,7 +79,8 @@ def rig(boot: BootGuest) -> Iterator[Rig]:
 def test_it_runs_once_started_and_tells_when_it_began(rig: Rig) -> None:
     assert rig.vcpu.paused
     before = time.monotonic()
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     epoch, at_s = rig.first()
     assert epoch == 7
     assert before <= at_s <= time.monotonic()
@@ -89,7 +90,8 @@ def test_it_runs_once_started_and_tells_when_it_began(rig: Rig) -> None:
 
 
 def test_a_paused_guest_changes_nothing_and_does_not_answer(rig: Rig) -> None:
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     asked_at = time.monotonic()
     ran_until = rig.pause()
@@ -106,7 +108,8 @@ def test_a_paused_guest_changes_nothing_and_does_not_answer(rig: Rig) -> None:
 
 def test_an_idle_guest_counts_as_running_until_it_is_paused(boot: BootGuest) -> None:
     rig = Rig(boot(spec=resolve("idle", 4 * MIB)))
-    rig.vcpu.start(1)
+    rig.vcpu.start()
+    rig.vcpu.resume(1)
     _, began = rig.first()
     eventually(lambda: time.monotonic() > began + 0.05)
     asked_at = time.monotonic()
@@ -116,14 +119,16 @@ def test_an_idle_guest_counts_as_running_until_it_is_paused(boot: BootGuest) -> 
 
 
 def test_device_state_is_that_of_a_paused_guest_only(rig: Rig) -> None:
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     with pytest.raises(RuntimeError, match="not paused"):
         rig.vcpu.device_state()
 
 
 def test_it_resumes_at_once_under_the_epoch_given(rig: Rig) -> None:
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     rig.pause()
     steps = rig.vcpu.steps
@@ -135,7 +140,8 @@ def test_it_resumes_at_once_under_the_epoch_given(rig: Rig) -> None:
 
 
 def test_an_answer_tells_epoch_boot_and_step(rig: Rig) -> None:
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     first, second = rig.echo(1), rig.echo(2)
     assert (first.sequence, first.epoch, first.boot_epoch) == (1, 7, 3)
@@ -144,7 +150,8 @@ def test_an_answer_tells_epoch_boot_and_step(rig: Rig) -> None:
 
 def test_an_idle_guest_answers_at_once(boot: BootGuest) -> None:
     rig = Rig(boot(spec=resolve("idle", 4 * MIB)))
-    rig.vcpu.start(1)
+    rig.vcpu.start()
+    rig.vcpu.resume(1)
     rig.first()
     started = time.monotonic()
     for sequence in range(20):
@@ -161,7 +168,8 @@ def test_echo_requests_beyond_the_bound_are_dropped(rig: Rig) -> None:
         inside.set()
         release.wait(DEADLINE_S)
 
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     assert rig.vcpu.submit_echo(0, hold_the_thread)
     assert inside.wait(DEADLINE_S)
@@ -174,7 +182,8 @@ def test_a_socket_that_refuses_a_reply_does_not_end_the_guest(rig: Rig) -> None:
     def refuse(_reply: EchoReply) -> None:
         raise BlockingIOError
 
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     rig.vcpu.submit_echo(1, refuse)
     assert rig.echo(2).sequence == 2
@@ -182,7 +191,8 @@ def test_a_socket_that_refuses_a_reply_does_not_end_the_guest(rig: Rig) -> None:
 
 def test_nothing_runs_or_answers_while_the_gate_is_closed(rig: Rig) -> None:
     rig.gate.open = False
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     eventually(lambda: rig.gate.looks > 1)
     rig.vcpu.submit_echo(1, rig.replies.put)
     rig.pause()
@@ -192,7 +202,8 @@ def test_nothing_runs_or_answers_while_the_gate_is_closed(rig: Rig) -> None:
 
 
 def test_a_poke_makes_it_look_at_the_gate_again(rig: Rig) -> None:
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     rig.gate.open = False
     rig.pause()
@@ -224,7 +235,8 @@ class ClosingGuest:
 def test_what_a_frozen_quantum_did_is_not_published(boot: BootGuest, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(boot())
     monkeypatch.setattr(rig.guest, "step", ClosingGuest(rig, step=1))
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     eventually(lambda: rig.vcpu.steps == 1)
     rig.vcpu.submit_echo(1, rig.replies.put)
     rig.pause()
@@ -248,7 +260,8 @@ def test_a_lease_renewed_after_the_hold_was_ordered_does_not_let_it_run(
         return pages
 
     monkeypatch.setattr(rig.guest, "step", frozen_step)
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     assert inside.wait(DEADLINE_S)
     rig.gate.open = False
     paused: queue.SimpleQueue[float] = queue.SimpleQueue()
@@ -264,7 +277,8 @@ def test_a_lease_renewed_after_the_hold_was_ordered_does_not_let_it_run(
 
 
 def test_audits_while_it_runs_and_while_it_is_paused(rig: Rig) -> None:
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     running = rig.audit()
     rig.pause()
@@ -278,7 +292,8 @@ def test_an_audit_of_a_vcpu_that_was_never_started_has_no_result(rig: Rig) -> No
 
 
 def test_whoever_asks_a_stopped_vcpu_is_answered(rig: Rig) -> None:
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     rig.vcpu.stop()
     assert rig.audit() is None
@@ -288,7 +303,8 @@ def test_whoever_asks_a_stopped_vcpu_is_answered(rig: Rig) -> None:
 
 
 def test_whoever_waits_when_it_is_stopped_is_answered(rig: Rig) -> None:
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     rig.first()
     rig.gate.open = False  # so that the audit cannot end
     done: queue.SimpleQueue[AuditReport | None] = queue.SimpleQueue()
@@ -300,7 +316,8 @@ def test_whoever_waits_when_it_is_stopped_is_answered(rig: Rig) -> None:
 def test_it_writes_at_the_rate_asked_for(boot: BootGuest) -> None:
     spec = resolve("sql", 16 * MIB, write_rate_bytes_per_s=20 * MIB, access=AccessPattern.SEQUENTIAL)
     rig = Rig(boot(memory_bytes=16 * MIB, spec=spec))
-    rig.vcpu.start(1)
+    rig.vcpu.start()
+    rig.vcpu.resume(1)
     _, began = rig.first()
     eventually(lambda: rig.vcpu.write_bytes_per_s > 0)
     ended = rig.pause()
@@ -322,7 +339,8 @@ def test_after_a_stall_it_makes_up_for_little(boot: BootGuest, monkeypatch: pyte
         return make_step()
 
     monkeypatch.setattr(rig.guest, "step", stalling_step)
-    rig.vcpu.start(1)
+    rig.vcpu.start()
+    rig.vcpu.resume(1)
     eventually(lambda: len(began_at) > 100)
     rig.pause()
     after = began_at[2]
@@ -335,7 +353,8 @@ def test_after_a_stall_it_makes_up_for_little(boot: BootGuest, monkeypatch: pyte
 def test_the_trace_tells_when_it_ran(boot: BootGuest, tmp_path: Path) -> None:
     trace = RunTrace(tmp_path / "trace")
     rig = Rig(boot(), trace)
-    rig.vcpu.start(7)
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
     _, began = rig.first()
     ended = rig.pause()
     rig.vcpu.resume(8)

@@ -1,9 +1,12 @@
 """Addresses are read strictly and written as they are read."""
 
+import errno
+import socket
+
 import pytest
 
 from ferry_types.errors import ErrorCode, FerryError
-from ferry_wire.addresses import Address, parse_address
+from ferry_wire.addresses import Address, cannot_listen, parse_address
 
 
 @pytest.mark.parametrize(
@@ -71,3 +74,26 @@ def test_wildcards_are_no_address_for_a_peer() -> None:
     assert parse_address("[::]:7000").is_wildcard
     assert not parse_address("127.0.0.1:7000").is_wildcard
     assert not parse_address("host:7000").is_wildcard
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EADDRINUSE, "..."), "port 7000 on host is in use (UDP)"),
+        (OSError(errno.EACCES, "..."), "port 7000 on host may not be taken (UDP): permission denied"),
+        (
+            OSError(errno.EADDRNOTAVAIL, "..."),
+            "cannot listen on host:7000: host is not an address of this machine",
+        ),
+        (OSError(errno.EMFILE, "..."), "cannot listen on host:7000 (UDP): Too many open files"),
+        (
+            socket.gaierror(socket.EAI_NONAME, "unknown name"),
+            "cannot listen on host:7000 (UDP): unknown name",
+        ),
+    ],
+)
+def test_why_an_address_is_not_to_be_had(error: OSError, reason: str) -> None:
+    refusal = cannot_listen(Address("host", 7000), "UDP", error).refusal
+    assert refusal.code is ErrorCode.FAILED
+    assert refusal.message == reason
+    assert refusal.hint

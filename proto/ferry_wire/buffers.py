@@ -1,0 +1,18 @@
+"""How the C library treats the large buffers that page frames pass through."""
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def keep_freed_buffers() -> None:
+    """Have glibc reuse large buffers instead of mapping each anew.
+
+    By default every message of 1 MiB costs hundreds of page faults in gRPC and in Python, which is a third of
+    the throughput. Elsewhere than on glibc this does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
+        mallopt(_M_TOP_PAD, 4 * 2**20)
