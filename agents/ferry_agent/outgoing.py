@@ -36,6 +36,8 @@ class _Attempt:
         self.sent = asyncio.Event()
         """Set once ``awaiting`` is there; the target may run even before."""
         self.task: asyncio.Task[None] | None = None
+        self.ended = False
+        """Set when the core ends the attempt: from then on the guest is not its to pause."""
         self._failpoints = failpoints
         self._submit = submit
 
@@ -52,6 +54,8 @@ class _Attempt:
 
     async def pause(self) -> float:
         """Pause the vCPU; the monotonic time at which its last quantum ended."""
+        if self.ended:
+            raise FerryError(refused("attempt ended", "the host has ended this attempt"))
         return await self.image.pause()
 
     def device_state(self) -> bytes:
@@ -126,6 +130,7 @@ class OutgoingMoves:
         """End an attempt; whether its guest runs on is the core's business."""
         attempt = self._attempts.pop(migration_id, None)
         if attempt is not None:
+            attempt.ended = True
             self._end(self._cancel(attempt))
 
     def release(self, command: commands.ReleaseSource) -> None:

@@ -25,7 +25,7 @@ from ferry_host.host import Host
 from ferry_host.state import HostIdentity
 from ferry_types import messages
 from ferry_types.eras import RULES, Era
-from ferry_types.errors import FerryError
+from ferry_types.errors import FerryError, failed
 from ferry_types.messages import HostEnvelope, HostOrder
 from ferry_types.vms import ImagePhase
 
@@ -171,6 +171,11 @@ class HostRuntime:
             image = await self.rack.boot(command.spec, epoch)
         except FerryError as error:
             self.submit(inputs.BootFailed(name, epoch, error.refusal))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the VM must not stay "starting" for ever
+            _log.error("an image could not be made", vm=name, exc_info=error)
+            reason = failed(f"the image of {name} could not be made: {error}", "the agent's log has more")
+            self.submit(inputs.BootFailed(name, epoch, reason))
             return
         wanted = self.host.state.images.get(name)
         if wanted is None or (wanted.epoch, wanted.phase) != (epoch, ImagePhase.BOOTING):

@@ -138,8 +138,10 @@ def on_stop(turn: Turn, order: StopVm) -> None:
     if image is not None and image.epoch > order.epoch:
         return
     if image is not None and image.epoch == order.epoch and image.phase not in INCOMING:
-        if image.phase is not ImagePhase.STOPPING and image.outgoing is None:
-            turn.step(image, ImagePhase.STOPPING)
+        if image.phase is not ImagePhase.STOPPING:
+            if image.outgoing is not None:
+                turn.do(StopOutgoing(image.outgoing.migration_id))
+            turn.put(replace(image, phase=ImagePhase.STOPPING, outgoing=None))
             turn.do(HaltImage(order.vm, order.epoch))
         return
     if image is not None:
@@ -156,7 +158,7 @@ def on_halted(turn: Turn, event: Halted) -> None:
 
 
 def _stopped(turn: Turn, vm: str, epoch: int) -> None:
-    turn.state.refused[vm] = (epoch, refused("epoch ended", f"{vm} was stopped under epoch {epoch}"))
+    turn.never_run(vm, epoch, refused("epoch ended", f"{vm} was stopped under epoch {epoch}"))
     turn.report(VmStopped(vm, epoch))
 
 

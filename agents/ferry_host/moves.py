@@ -47,6 +47,7 @@ from ferry_types.messages import (
     TargetReady,
     TargetRuns,
 )
+from ferry_types.migrations import MigrationFigures
 from ferry_types.vms import ImagePhase
 
 # --- target ---------------------------------------------------------------------------------------
@@ -200,11 +201,11 @@ def on_cancel(turn: Turn, order: CancelMigration) -> None:
     arriving = turn.state.incoming(order.migration_id)
     if arriving is not None:
         remove(turn, arriving)
-        turn.state.ended_moves[order.migration_id] = failed(order.reason)
+        turn.remember_end(order.migration_id, failed(order.reason))
     leaving = turn.state.leaving(order.migration_id)
     if leaving is not None and leaving.phase is not ImagePhase.AWAITING:
         give_up_outgoing(turn, leaving)
-        turn.state.ended_moves[order.migration_id] = failed(order.reason)
+        turn.remember_end(order.migration_id, failed(order.reason))
 
 
 def on_resume(turn: Turn, order: ResumeSource) -> None:
@@ -229,19 +230,27 @@ def on_resume(turn: Turn, order: ResumeSource) -> None:
         turn.do(StopOutgoing(image.outgoing.migration_id))
     turn.do(HoldVcpu(image.name))
     turn.put(
-        replace(image, phase=ImagePhase.RAISING, epoch=order.epoch, outgoing=None, arrived_by="", held=False)
+        replace(
+            image,
+            phase=ImagePhase.RAISING,
+            epoch=order.epoch,
+            held=False,
+            arrived_by="",
+            outgoing=None,
+            ran_at_s=None,
+        )
     )
     turn.report(RaiseEpoch(order.vm, order.epoch))
 
 
 def on_target_runs(turn: Turn, order: TargetRuns) -> None:
-    """The VM runs elsewhere: the image may go."""
+    """The VM runs elsewhere: the image may go. Nothing to release is released (in an earlier life)."""
     image = turn.state.leaving(order.migration_id)
     if image is not None and image.phase is ImagePhase.AWAITING:
         del turn.state.images[image.name]
         turn.do(ReleaseSource(order.migration_id, order.vm, order.first_quantum_at_s))
-    else:
-        turn.repeat_end(order.migration_id)
+    elif not turn.repeat_end(order.migration_id):
+        turn.end_move(order.migration_id, SourceReleased(order.migration_id, MigrationFigures()))
 
 
 def on_source_gone(turn: Turn, event: SourceGone) -> None:

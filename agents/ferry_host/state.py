@@ -2,7 +2,7 @@
 
 An image's phases::
 
-    StartVm -> BOOTING -> RAISING -> RUNNING -> STOPPING -> gone
+    StartVm -> BOOTING -> RAISING -> RUNNING -> STOPPING -> gone                   (a stop may come earlier)
                                      RUNNING -> SWITCHING -> AWAITING -> gone      (source of a move)
                                      RUNNING <- SWITCHING                          (failed before final copy)
                           RAISING <- SWITCHING, AWAITING                           (abort committed)
@@ -29,6 +29,7 @@ PHASE_TRANSITIONS: frozenset[tuple[ImagePhase, ImagePhase]] = frozenset(
         (ImagePhase.RUNNING, ImagePhase.STOPPING),
         (ImagePhase.SWITCHING, ImagePhase.RUNNING),
         (ImagePhase.SWITCHING, ImagePhase.AWAITING),
+        (ImagePhase.SWITCHING, ImagePhase.STOPPING),
         (ImagePhase.SWITCHING, ImagePhase.RAISING),
         (ImagePhase.AWAITING, ImagePhase.RAISING),
         (ImagePhase.PREPARING, ImagePhase.RECEIVING),

@@ -1,6 +1,5 @@
 """One event's turn in the host core: rules read and write the state through it, and it collects commands."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ferry_host.commands import Command, Report
@@ -52,17 +51,26 @@ class Turn:
 
     def refuse(self, vm: str, epoch: int, reason: Refusal) -> None:
         """Never run this VM under this epoch, and say so (rule O2)."""
+        self.never_run(vm, epoch, reason)
+        self.report(OrderRefused(vm, epoch, reason))
+
+    def never_run(self, vm: str, epoch: int, reason: Refusal) -> None:
+        """Remember that this epoch and those before it are over here."""
         known = self.state.refused.get(vm)
         if known is None or known[0] < epoch:
             self.state.refused[vm] = (epoch, reason)
-        self.report(OrderRefused(vm, epoch, reason))
 
     def end_move(self, migration_id: str, outcome: Refusal | SourceReleased) -> None:
         """Report how a move ended here, and remember it."""
-        self.state.ended_moves[migration_id] = outcome
-        for old in _oldest(self.state.ended_moves):
-            del self.state.ended_moves[old]
+        self.remember_end(migration_id, outcome)
         self.repeat_end(migration_id)
+
+    def remember_end(self, migration_id: str, outcome: Refusal | SourceReleased) -> None:
+        """Remember how a move ended here; the oldest are forgotten."""
+        ended = self.state.ended_moves
+        ended[migration_id] = outcome
+        while len(ended) > ENDED_MOVES_MAX:
+            del ended[next(iter(ended))]
 
     def repeat_end(self, migration_id: str) -> bool:
         """Report once more how a move ended here. False if it is not known to have ended."""
@@ -75,7 +83,3 @@ class Turn:
             case SourceReleased():
                 self.report(outcome)
         return True
-
-
-def _oldest(ended: Iterable[str]) -> list[str]:
-    return list(ended)[:-ENDED_MOVES_MAX]

@@ -106,12 +106,12 @@ def on_turn_off(turn: Turn, event: TurnOffVm) -> None:
     if owner.node is None and not vm.wanted:
         turn.reply(event.request, refused("vm running", f"{event.vm} is off already"))
         return
-    turn.write(replace(vm, wanted=False, reason=""))
+    turn.write(replace(vm, wanted=False, unproven=False, reason=""))
+    turn.answer_waiting("on", event.vm, refused("vm stopping", f"{event.vm} was stopped"))
     if owner.node is None:
         turn.reply(event.request, event.vm)
         return
     _wait(turn, "off", event.vm, event.request)
-    turn.answer_waiting("on", event.vm, refused("vm stopping", f"{event.vm} was stopped"))
     turn.order(owner.node, StopVm(event.vm, owner.epoch))
 
 
@@ -127,6 +127,7 @@ def on_remove(turn: Turn, event: RemoveVm) -> None:
         )
     else:
         ownership.forget_vm(turn, vm)
+        turn.answer_waiting("on", event.vm, refused("vm exists", f"{event.vm} was removed"))
         turn.log(VM_CHANGED, f"{event.vm} was removed", vm=event.vm)
         turn.reply(event.request, event.vm)
 
@@ -158,8 +159,10 @@ def _plan(turn: Turn, event: MigrateVm) -> MigrationRecord | Refusal:
     if move is not None:
         hint = f"wait for it, or cancel it: ferry migration cancel {move.id}"
         return refused("one move at a time", f"{event.vm} is moving already ({move.id})", hint)
-    if owner.node is None or state.running.get(event.vm) != owner.epoch or event.vm in state.held:
+    if owner.node is None or not state.runs(event.vm, owner.epoch):
         return refused("vm running", f"{event.vm} does not run", "only a running VM moves live")
+    if not vm.wanted:
+        return refused("vm stopping", f"{event.vm} is being stopped, on {owner.node}")
     if event.to == owner.node:
         return refused("same node", f"{event.vm} is on {owner.node} already", "choose another node")
     memory_bytes = vm.spec.memory_bytes

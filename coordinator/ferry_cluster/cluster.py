@@ -104,7 +104,7 @@ class Cluster:
             membership.judge(turn)
         else:
             _REQUESTS[type(event)](turn, event)
-        if turn.has_writes:
+        if turn.may_free_room:
             ownership.place_waiting(turn)
         if turn.may_free_slots:
             moves.start_queued(turn)

@@ -12,7 +12,7 @@ A lease is counted here from *receiving* a renewal, at the host from *sending* i
 from dataclasses import replace
 
 from ferry_cluster import moves, ownership
-from ferry_cluster.records import NodeRecord, Ownership
+from ferry_cluster.records import NodeRecord
 from ferry_cluster.state import Attendance, PendingJoin
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
@@ -82,14 +82,14 @@ def _join_problem(turn: Turn, known: NodeRecord | None, envelope: HostEnvelope, 
         if len(turn.state.nodes) >= limit:
             return refused("node limit", f"a cluster of era {turn.settings.era} has at most {limit} nodes")
         return None
-    if not known.up:
-        return None
-    if known.uuid != join.uuid:
-        return _claimed(join.name)
     present = turn.state.attendance[join.name]
     if known.incarnation == envelope.incarnation:
         stale = envelope.session < present.session or envelope.session <= present.lost_session
         return refused("session", "this session has ended", "begin a new one") if stale else None
+    if not known.up:
+        return None
+    if known.uuid != join.uuid:
+        return _claimed(join.name)
     renewed_at = (present.lease_until or 0.0) - turn.settings.timing.coordinator_span_s
     fresh = turn.now - renewed_at < STALL_AFTER_BEATS * turn.settings.timing.beat_s
     return _claimed(join.name) if present.stream is not None and fresh else None
@@ -122,7 +122,7 @@ def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
     turn.attend(join.name, Attendance(envelope.session, stream, lease_until, lost_session))
     timing = turn.settings.timing
     welcome = Welcome(turn.settings.cluster, timing.beat_s, timing.lease_s, turn.settings.era)
-    turn.grant_needs_term()
+    turn.needs_term()
     turn.order(join.name, welcome)
     for name in [vm for vm, nodes in turn.state.refused_by.items() if join.name in nodes]:
         turn.state.refused_by[name] -= {join.name}
@@ -132,17 +132,13 @@ def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
 def _reconcile(turn: Turn, node: NodeRecord, images: tuple[ImageReport, ...], *, new_session: bool) -> None:
     """Compare what a host holds with what it owns; an inventory moves no VM on (rule O1)."""
     by_vm = {image.vm: image for image in images}
+    under_way = {move.id for move in turn.state.active_migrations()}
     for image in images:
-        owner = turn.state.owners.get(image.vm)
+        if image.migration_id and image.migration_id not in under_way:
+            turn.order(node.name, CancelMigration(image.migration_id, "the move has ended"))
         if turn.state.owns(node, image.vm, image.epoch):
             _keep_image(turn, node, image, new_session=new_session)
-        elif image.phase in _INCOMING:
-            move = turn.state.migrations.get(image.migration_id)
-            if move not in turn.state.active_migrations():
-                turn.order(node.name, CancelMigration(image.migration_id, "the move has ended"))
-        elif owner is None or (
-            owner.epoch >= image.epoch and owner.node != node.name and not _awaits(image, owner)
-        ):
+        elif _is_void(turn, node, image):
             turn.order(node.name, DiscardVm(image.vm, image.epoch))
     for owner in [owned for owned in turn.state.owners.values() if owned.node == node.name]:
         held = by_vm.get(owner.vm)
@@ -151,15 +147,14 @@ def _reconcile(turn: Turn, node: NodeRecord, images: tuple[ImageReport, ...], *,
     moves.reconcile(turn, node, images)
 
 
-def _awaits(image: ImageReport, owner: Ownership) -> bool:
-    """Whether the image was handed over and the target has not been reported running (rule L4)."""
-    return image.phase is ImagePhase.AWAITING and owner.migration_id == image.migration_id
+def _is_void(turn: Turn, node: NodeRecord, image: ImageReport) -> bool:
+    """Whether the VM is elsewhere or nowhere; not so for what arrives, or awaits the outcome of its move."""
+    owner, move = turn.state.owners.get(image.vm), turn.state.migration_of(image.vm)
+    awaits = image.phase is ImagePhase.AWAITING and move is not None and move.id == image.migration_id
+    return image.phase not in _INCOMING and not awaits and (owner is None or owner.node != node.name)
 
 
 def _keep_image(turn: Turn, node: NodeRecord, image: ImageReport, *, new_session: bool) -> None:
-    if image.phase is ImagePhase.AWAITING and turn.state.migration_of(image.vm) is None:
-        # Cannot come from these rules: an armed move ends by a commit or an abort, which raise the epoch.
-        return
     if image.phase is ImagePhase.RUNNING:
         turn.state.running[image.vm] = image.epoch
         if new_session:
@@ -171,9 +166,12 @@ def _keep_image(turn: Turn, node: NodeRecord, image: ImageReport, *, new_session
 def on_renewal(turn: Turn, node: NodeRecord, message: Renewal) -> None:
     """Grant, counted from now, once the term has been seen to be the store's still (rules L1, L3)."""
     present = turn.state.attendance[node.name]
-    lease_until = turn.now + turn.settings.timing.coordinator_span_s
-    turn.state.attendance[node.name] = replace(present, lease_until=lease_until)
-    turn.grant_needs_term()
+    renewed = replace(present, lease_until=turn.now + turn.settings.timing.coordinator_span_s)
+    if turn.state.is_live(node.name, turn.now):
+        turn.state.attendance[node.name] = renewed
+    else:  # after a stall: it may take VMs again
+        turn.attend(node.name, renewed)
+    turn.needs_term()
     turn.order(node.name, Grant(message.seq))
 
 

@@ -85,7 +85,7 @@ def start_queued(turn: Turn) -> None:
         for host in hosts:
             used[host] += 1
         live = all(turn.state.is_live(host, turn.now) for host in hosts)
-        if free and live and turn.state.running.get(move.vm) == move.epoch:
+        if free and live and turn.state.runs(move.vm, move.epoch):
             turn.move_to(move, MigrationState.PREPARING)
             _order_prepare(turn, move)
 
@@ -230,11 +230,11 @@ def on_propose_abort(turn: Turn, node: NodeRecord, message: ProposeAbort) -> Non
         end(turn, move, MigrationState.FAILED, message.reason)
         return
     owner = turn.state.owners.get(move.vm)
-    if owner is None or (owner.node != node.name and owner.migration_id != move.id):
+    if owner is None or (owner.node != node.name and move.state in ENDED):
         turn.order(node.name, DiscardVm(move.vm, move.epoch))
     elif owner.node == node.name and owner.origin is Origin.ABORT and owner.migration_id == move.id:
         turn.order(node.name, ResumeSource(move.id, move.vm, owner.epoch))
-    elif owner.migration_id == move.id and move.id in turn.state.first_quantum_at:
+    elif move.id in turn.state.first_quantum_at:
         _order_target_runs(turn, move)
 
 

@@ -17,7 +17,7 @@ from ferry_cluster.records import (
     VmRecord,
 )
 from ferry_cluster.turn import Turn
-from ferry_types.errors import Refusal
+from ferry_types.errors import Refusal, refused
 from ferry_types.events import ROLE_FAILED, VM_CHANGED, VM_FAILOVER
 from ferry_types.messages import (
     EpochRaised,
@@ -62,12 +62,9 @@ def place(turn: Turn, vm: VmRecord, exclude: Set[str] = frozenset()) -> Refusal 
 
 
 def release(turn: Turn, vm: VmRecord, reason: str) -> None:
-    """Leave a VM without an owner; the epoch rises if it had one, which voids that owner's image."""
-    owner = turn.state.owners[vm.spec.name]
-    if owner.node is not None:
-        turn.write(Ownership(vm.spec.name, owner.epoch + 1))
-    if vm.reason != reason:
-        turn.write(replace(vm, reason=reason))
+    """Take a VM from its owner and give it to nobody; the epoch rises, which voids the owner's image."""
+    turn.write(Ownership(vm.spec.name, turn.state.owners[vm.spec.name].epoch + 1))
+    turn.write(replace(vm, reason=reason))
     forget_run(turn, vm.spec.name)
 
 
@@ -79,12 +76,15 @@ def forget_run(turn: Turn, vm: str) -> None:
 
 
 def place_waiting(turn: Turn) -> None:
-    """Try the VMs that are wanted and have no host."""
+    """Try the VMs that are wanted and have no host; why a VM has none stays as it was noted first."""
     waiting = [
         vm for name, vm in turn.state.vms.items() if vm.wanted and turn.state.owners[name].node is None
     ]
     for vm in in_start_order(waiting):
-        place(turn, vm, turn.state.refused_by.get(vm.spec.name, frozenset()))
+        exclude = turn.state.refused_by.get(vm.spec.name, frozenset())
+        chosen = choose_host(turn.state, turn.now, vm.spec.memory_bytes, exclude)
+        if isinstance(chosen, str):
+            assign(turn, vm, chosen)
 
 
 def fail_over(turn: Turn, node: str) -> None:
@@ -95,9 +95,10 @@ def fail_over(turn: Turn, node: str) -> None:
             release(turn, vm, "")
             turn.answer_waiting("off", name, name)
         elif vm.spec.priority is Priority.NONE:
-            turn.write(replace(vm, wanted=False))
-            release(turn, turn.state.vms[name], f"its node {node} was lost and it has no automatic start")
+            reason = f"its node {node} was lost and it has no automatic start"
+            release(turn, replace(vm, wanted=False), reason)
             turn.log(VM_FAILOVER, f"{name} stays off: node {node} was lost, priority none", node, name)
+            turn.answer_waiting("on", name, refused("node up", f"{name} stays off: {reason}"))
         elif (problem := place(turn, vm)) is None:
             owner = turn.state.owners[name]
             turn.log(
@@ -108,6 +109,7 @@ def fail_over(turn: Turn, node: str) -> None:
             )
         else:
             turn.log(ROLE_FAILED, f"{name} was on {node} and has no host: {problem.message}", node, name)
+            turn.answer_waiting("on", name, problem)
 
 
 def repeat_order(turn: Turn, node: NodeRecord, owner: Ownership) -> None:
@@ -131,6 +133,7 @@ def on_raise_epoch(turn: Turn, node: NodeRecord, message: RaiseEpoch) -> None:
     )
     if raised and (held is None or held.epoch < message.epoch):
         turn.write(RaisedEpoch(message.vm, message.epoch))
+    turn.needs_term()
     turn.order(node.name, EpochRaised(message.vm, message.epoch, raised))
 
 
@@ -161,7 +164,6 @@ def on_vm_stopped(turn: Turn, node: NodeRecord, message: VmStopped) -> None:
     forget_run(turn, message.vm)
     turn.log(VM_CHANGED, f"{message.vm} is off", node.name, message.vm)
     turn.answer_waiting("off", message.vm, message.vm)
-    place_waiting(turn)
 
 
 def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> None:
@@ -171,6 +173,10 @@ def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> Non
         return
     vm = turn.state.vms[name]
     turn.log(VM_FAILOVER, f"{node.name} refused {name}: {message.reason.message}", node.name, name)
+    if not vm.wanted:
+        release(turn, vm, "")
+        turn.answer_waiting("off", name, name)
+        return
     if vm.unproven:
         turn.answer_waiting("on", name, message.reason)
         forget_vm(turn, vm)

@@ -163,6 +163,10 @@ class ClusterState:
             epoch,
         )
 
+    def runs(self, vm: str, epoch: int) -> bool:
+        """Whether the VM is known to run under this epoch, and not to be held."""
+        return self.running.get(vm) == epoch and vm not in self.held
+
     def is_live(self, node: str, now: float) -> bool:
         """Whether the node is up, connected and inside its lease."""
         present = self.attendance.get(node)
@@ -177,14 +181,14 @@ class ClusterState:
         )
 
     def memory_used_bytes(self) -> dict[str, int]:
-        """Node -> memory of the VMs that it owns and of those on their way to it."""
+        """Node -> memory of the VMs that it owns, and of those on their way to it or not yet gone from it."""
         used = dict.fromkeys(self.nodes, 0)
         for vm, owner in self.owners.items():
             if owner.node in used and vm in self.vms:
                 used[owner.node] += self.vms[vm].spec.memory_bytes
         for move in self.active_migrations():
-            if move.target in used and not self.is_committed(move):
-                used[move.target] += move.memory_bytes
+            other = move.source if self.is_committed(move) else move.target
+            used[other] += move.memory_bytes
         return used
 
     def slots_used(self) -> dict[str, int]:

@@ -129,8 +129,8 @@ class Turn:
         """Send an order to whoever is on this stream."""
         self._told.append(Send(stream, HostOrder(self.term, incarnation, session, body)))
 
-    def grant_needs_term(self) -> None:
-        """Nothing of this turn is told before the term was seen to be the store's still (rule L3)."""
+    def needs_term(self) -> None:
+        """Nothing of this turn is told before the term was seen to be the store's still (rules S2, L3)."""
         self._check_term = True
 
     def close(self, stream: int, reason: Refusal) -> None:
@@ -172,9 +172,9 @@ class Turn:
         self._changed["migration"].add(migration_id)
 
     @property
-    def has_writes(self) -> bool:
-        """Whether anything in the store changes by this event."""
-        return bool(self._writes)
+    def may_free_room(self) -> bool:
+        """Whether a VM without a host might get one now: a record or a node's presence has changed."""
+        return bool(self._writes or self._changed["node"])
 
     @property
     def may_free_slots(self) -> bool:

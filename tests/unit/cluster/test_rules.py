@@ -1,5 +1,6 @@
 """Rules of the cluster core, as the lists of commands that events lead to."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,27 +19,31 @@ from ferry_cluster.inputs import (
 )
 from ferry_cluster.invariants import InvariantViolation
 from ferry_cluster.moves import HISTORY_MAX
-from ferry_cluster.records import NodeRecord, Origin, Ownership
+from ferry_cluster.records import NodeRecord, Origin, Ownership, Record
 from ferry_cluster.state import ClusterSettings
 from ferry_cluster.turn import InvalidTransition, Turn
 from ferry_types.eras import Era
-from ferry_types.errors import Refusal
+from ferry_types.errors import Refusal, refused
 from ferry_types.messages import (
     Armed,
     ArmHandOff,
     CancelMigration,
+    DiscardVm,
     EpochRaised,
     FromHost,
     Grant,
     HostEnvelope,
+    ImageReport,
     IncomingPrepared,
     Join,
+    OrderRefused,
     PrepareIncoming,
     ProposeAbort,
     RaiseEpoch,
     Renewal,
     ResumeSource,
     RunVm,
+    SourceReleased,
     StartVm,
     TargetReady,
     TargetRuns,
@@ -46,9 +51,9 @@ from ferry_types.messages import (
     VmStopped,
     Welcome,
 )
-from ferry_types.migrations import MigrationOptions, MigrationState
+from ferry_types.migrations import MigrationFigures, MigrationOptions, MigrationState
 from ferry_types.profiles import PROFILES
-from ferry_types.vms import Capacity, VmSpec
+from ferry_types.vms import Capacity, ImagePhase, Priority, VmSpec
 from ferry_types.workloads import Fill, FillSpec, resolve
 
 MIB = 2**20
@@ -250,7 +255,10 @@ def test_the_lost_session_gets_no_more_grants() -> None:
         bench.handle(Tick())
     assert not bench.cluster.state.nodes["h1"].up
     assert orders(bench.say(1, Renewal(9)), 1) == []
-    assert isinstance(bench.join(1, stream=5)[0], Commit)
+    [closed] = bench.join(1, stream=5)
+    assert isinstance(closed, CloseStream)
+    assert closed.reason.rule == "session"
+    assert isinstance(bench.join(1, stream=6, session=2)[0], Commit)
     assert orders(bench.say(1, Renewal(9)), 1) == []
 
 
@@ -358,6 +366,164 @@ def test_invariants_are_checked() -> None:
     bench.cluster.state.put(Ownership("a", 9, "h2", "another life", Origin.BOOT))
     with pytest.raises(InvariantViolation, match="another life"):
         bench.cluster.check()
+
+
+def test_a_raised_epoch_is_told_again_only_while_the_term_is_the_stores() -> None:
+    bench = Bench()
+    bench.run_vm("a", 1)
+    assert bench.say(1, RaiseEpoch("a", 1))[0] == CheckTerm(1)
+
+
+def lose_the_only_connected_host(bench: Bench) -> None:
+    """VM a has no host then: h1 is lost, h2 is up and not connected."""
+    bench.run_vm("a", 1)
+    until = bench.now + LOST_AFTER_S
+    while bench.now < until:
+        bench.now += 0.2
+        if bench.now < until - 1.0:
+            bench.say(2, Renewal(2))
+        elif bench.cluster.node_view("h2").reason == "":
+            bench.handle(StreamClosed(2))
+        bench.handle(Tick())
+    assert bench.cluster.vm_view("a").state == "failed"
+    assert bench.cluster.state.nodes["h2"].up
+
+
+def test_a_vm_without_a_host_gets_the_one_that_comes_back() -> None:
+    bench = Bench()
+    lose_the_only_connected_host(bench)
+    assert orders(bench.join(2), 2)[-1] == StartVm(make_spec("a"), 3)
+
+
+def test_a_restarted_coordinator_places_what_has_no_host() -> None:
+    bench = Bench()
+    lose_the_only_connected_host(bench)
+    state = bench.cluster.state
+    records: list[Record] = [*state.nodes.values(), *state.vms.values(), *state.owners.values()]
+    bench.cluster = Cluster(bench.cluster.settings, 2, records, bench.now)
+    assert orders(bench.join(2), 2)[-1] == StartVm(make_spec("a"), 3)
+
+
+def test_after_a_stall_the_next_renewal_makes_a_host_a_target_again() -> None:
+    bench = Bench()
+    bench.run_vm("a", 1)
+    bench.now += 60.0
+    commands = bench.say(1, OrderRefused("a", 1, refused("memory", "no room")))
+    assert isinstance(commands[0], Commit)
+    assert bench.cluster.state.owners["a"].node is None
+    assert orders(bench.say(2, Renewal(2)), 2) == [Grant(2), StartVm(make_spec("a"), 3)]
+
+
+def test_why_a_vm_has_no_host_stays_on_record() -> None:
+    bench = Bench(1)
+    bench.run_vm("a", 1)
+    bench.say(1, OrderRefused("a", 1, refused("file", "no such file")))
+    bench.run_vm("b", 1)
+    assert "no such file" in bench.cluster.vm_view("a").reason
+
+
+def test_a_vm_that_is_refused_while_it_is_being_stopped_is_off() -> None:
+    bench = Bench()
+    bench.handle(CreateVm(7, make_spec("a"), "h1", True))
+    bench.handle(TurnOffVm(3, "a"))
+    commands = bench.say(1, OrderRefused("a", 1, refused("file", "no such file")))
+    assert Reply(3, "a") in commands
+    assert orders(commands, 2) == []
+    assert bench.cluster.vm_view("a").state == "off"
+
+
+def test_a_vm_that_is_being_stopped_does_not_move() -> None:
+    bench = Bench()
+    bench.run_vm("a", 1)
+    bench.handle(TurnOffVm(3, "a"))
+    [reply] = [c for c in bench.migrate("a", "h2") if isinstance(c, Reply)]
+    assert isinstance(reply.result, Refusal)
+    assert reply.result.rule == "vm stopping"
+
+
+@pytest.mark.parametrize("request_", [TurnOffVm(3, "a"), RemoveVm(3, "a")])
+def test_whoever_waits_for_a_start_hears_that_it_will_not_come(request_: TurnOffVm | RemoveVm) -> None:
+    bench = Bench(1)
+    bench.handle(CreateVm(7, make_spec("a"), "h1", True))
+    bench.cluster.state.put(Ownership("a", 2))
+    bench.handle(StreamClosed(1))
+    answered = {c.request for c in bench.handle(request_) if isinstance(c, Reply)}
+    assert answered == {3, 7}
+
+
+@pytest.mark.parametrize("priority", [Priority.MEDIUM, Priority.NONE])
+def test_whoever_waits_for_a_start_hears_of_a_loss_without_a_failover(priority: Priority) -> None:
+    bench = Bench(1)
+    bench.handle(CreateVm(7, replace(make_spec("a"), priority=priority), "h1", True))
+    replies = []
+    until = bench.now + LOST_AFTER_S
+    while bench.now < until:
+        bench.now += 0.2
+        replies += [c for c in bench.handle(Tick()) if isinstance(c, Reply)]
+    assert [reply.request for reply in replies] == [7]
+    assert isinstance(replies[0].result, Refusal)
+
+
+def test_the_source_keeps_its_memory_until_it_has_let_go() -> None:
+    bench = Bench()
+    bench.arm()
+    bench.say(2, TargetReady("m1"))
+    assert bench.cluster.state.memory_used_bytes() == {"h1": 16 * MIB, "h2": 16 * MIB}
+    bench.say(2, RaiseEpoch("a", 2))
+    bench.say(2, VmRunning("a", 2, "m1", 12.5))
+    bench.say(1, SourceReleased("m1", MigrationFigures()))
+    assert bench.cluster.state.memory_used_bytes() == {"h1": 0, "h2": 16 * MIB}
+
+
+def test_a_source_lost_in_the_black_out_is_told_to_drop_its_image_when_it_comes_back() -> None:
+    bench = Bench()
+    bench.arm()
+    bench.say(2, TargetReady("m1"))
+    until = bench.now + LOST_AFTER_S
+    while bench.now < until:
+        bench.now += 0.2
+        bench.say(2, Renewal(2))
+        bench.handle(Tick())
+    handed_over = ImageReport("a", 1, ImagePhase.AWAITING, "m1")
+    sent = orders(bench.join(1, stream=5, session=2, images=(handed_over,)), 5)
+    assert DiscardVm("a", 1) not in sent, "the target may not have raised its epoch yet"
+    bench.say(2, RaiseEpoch("a", 2))
+    bench.handle(StreamClosed(5))
+    until = bench.now + LOST_AFTER_S
+    while bench.now < until:
+        bench.now += 0.2
+        bench.say(2, Renewal(3))
+        bench.handle(Tick())
+    bench.say(2, VmRunning("a", 2, "m1", 12.5))
+    assert bench.cluster.state.migrations["m1"].state is MigrationState.COMPLETED
+    sent = orders(bench.join(1, stream=6, session=3, images=(handed_over,)), 6)
+    assert DiscardVm("a", 1) in sent
+    late = bench.handle(HostMessage(6, HostEnvelope("life-1", 3, ProposeAbort("m1", "the stream broke"))))
+    assert orders(late, 6) == [DiscardVm("a", 1)]
+
+
+def test_a_source_that_missed_the_cancel_is_told_again() -> None:
+    bench = Bench()
+    bench.run_vm("a", 1)
+    bench.migrate("a", "h2")
+    bench.say(2, IncomingPrepared("m1"))
+    bench.handle(StreamClosed(1))
+    bench.handle(CancelMove(3, "m1"))
+    copying = ImageReport("a", 1, ImagePhase.RUNNING, "m1")
+    sent = orders(bench.join(1, stream=5, images=(copying,)), 5)
+    assert CancelMigration("m1", "the move has ended") in sent
+
+
+def test_a_queued_move_waits_until_its_vm_goes_on() -> None:
+    bench = Bench(3, Era.WS2008R2)
+    bench.run_vm("a", 1)
+    bench.run_vm("b", 1)
+    bench.migrate("a", "h2")
+    bench.migrate("b", "h3")
+    bench.join(1, session=2, images=(ImageReport("b", 1, ImagePhase.RUNNING),))
+    assert orders(bench.handle(CancelMove(3, "m1")), 3) == []
+    running = bench.say(1, VmRunning("b", 1, "", 0.0), session=2)
+    assert [type(order) for order in orders(running, 3)] == [PrepareIncoming]
 
 
 def test_copies_are_independent_and_fingerprints_canonical() -> None:

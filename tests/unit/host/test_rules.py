@@ -7,7 +7,7 @@ import pytest
 from ferry_host import commands, inputs
 from ferry_host.host import Host
 from ferry_host.state import HostIdentity
-from ferry_host.turn import InvalidTransition, Turn
+from ferry_host.turn import ENDED_MOVES_MAX, InvalidTransition, Turn
 from ferry_types.errors import failed
 from ferry_types.messages import (
     Armed,
@@ -28,14 +28,16 @@ from ferry_types.messages import (
     Renewal,
     ResumeSource,
     RunVm,
+    SourceReleased,
     StartVm,
     StopVm,
     TargetReady,
     TargetRuns,
     VmRunning,
+    VmStopped,
     Welcome,
 )
-from ferry_types.migrations import MigrationOptions
+from ferry_types.migrations import MigrationFigures, MigrationOptions
 from ferry_types.profiles import PROFILES
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
 from ferry_types.workloads import Fill, FillSpec, resolve
@@ -291,6 +293,55 @@ def test_a_connection_without_a_lease_begins_a_session() -> None:
     bench.handle(inputs.Disconnected())
     bench.handle(inputs.Connected())
     assert bench.host.state.session == before + 2
+
+
+def test_a_stop_ends_the_move_that_nobody_cancelled() -> None:
+    bench = Bench()
+    bench.run_vm()
+    bench.begin()
+    assert bench.order(StopVm("a", 1)) == [commands.StopOutgoing("m1"), commands.HaltImage("a", 1)]
+    assert reports(bench.handle(inputs.Halted("a", 1))) == [VmStopped("a", 1)]
+
+
+def test_a_host_that_has_nothing_to_release_says_so() -> None:
+    bench = Bench()
+    assert reports(bench.order(TargetRuns("m1", "a", 2, 5.0))) == [SourceReleased("m1", MigrationFigures())]
+
+
+def test_a_resumed_source_is_not_reported_before_it_runs() -> None:
+    bench = Bench()
+    bench.send_final()
+    bench.order(ResumeSource("m1", "a", 2))
+    bench.order(EpochRaised("a", 2, True))
+    bench.handle(inputs.Disconnected())
+    bench.handle(inputs.Connected())
+    assert not reports(bench.order(Welcome("c", FAST.beat_s, FAST.lease_s, "2012r2")))
+
+
+def test_a_late_stop_takes_no_refusal_back() -> None:
+    bench = Bench()
+    assert [type(body) for body in reports(bench.order(RunVm("m1", "a", 5)))] == [OrderRefused]
+    bench.order(StopVm("a", 3))
+    assert [type(body) for body in reports(bench.order(StartVm(make_spec(), 5)))] == [OrderRefused]
+
+
+def test_what_is_remembered_of_moves_is_bounded() -> None:
+    bench = Bench()
+    for number in range(ENDED_MOVES_MAX + 5):
+        bench.order(PrepareIncoming(f"m{number}", "t", make_spec(), 1, "h1"))
+        bench.order(CancelMigration(f"m{number}", "cancelled"))
+    assert len(bench.host.state.ended_moves) == ENDED_MOVES_MAX
+    assert f"m{ENDED_MOVES_MAX + 4}" in bench.host.state.ended_moves
+
+
+def test_copies_are_independent_and_fingerprints_canonical() -> None:
+    bench = Bench()
+    bench.run_vm()
+    copied = bench.host.state.copy()
+    assert copied.fingerprint() == bench.host.state.fingerprint()
+    bench.begin()
+    assert copied.images["a"].outgoing is None
+    assert copied.fingerprint() != bench.host.state.fingerprint()
 
 
 def test_unknown_steps_of_an_image_are_refused() -> None:

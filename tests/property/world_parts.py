@@ -1,0 +1,87 @@
+"""Processes and connections of a ``World``: what they are, not what happens to them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ferry_cluster.cluster import Cluster
+from ferry_host.host import Host
+
+
+@dataclass
+class Process:
+    """What every process has: a life, a clock, and what waits for it while it is frozen."""
+
+    clock_rate: float
+    alive: bool = True
+    frozen: bool = False
+    backlog: list[Callable[[], None]] = field(default_factory=list)
+
+    def do(self, action: Callable[[], None]) -> None:
+        """Now, or when it wakes up."""
+        if self.frozen:
+            self.backlog.append(action)
+        elif self.alive:
+            action()
+
+
+@dataclass
+class Reign(Process):
+    """A coordinator process."""
+
+    cluster: Cluster = field(kw_only=True)
+
+    @property
+    def term(self) -> int:
+        return self.cluster.term
+
+
+@dataclass
+class Agent(Process):
+    """The shell around one host core: answers every command after a short time."""
+
+    host: Host = field(kw_only=True)
+    stream: "Stream | None" = None
+    deadline_s: float | None = None
+    memories: set[str] = field(default_factory=set)
+    """VMs whose memory is filled."""
+    vcpus: dict[str, int] = field(default_factory=dict)
+    """VM -> epoch under which its vCPU is told to run."""
+    arriving: dict[str, bool] = field(default_factory=dict)
+    """Migration -> whether all of the incoming memory is here."""
+    leaving: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Migration -> (VM, target) of attempts under way."""
+
+    @property
+    def name(self) -> str:
+        return self.host.state.identity.name
+
+    @property
+    def incarnation(self) -> str:
+        return self.host.state.identity.incarnation
+
+    def clock(self, now: float) -> float:
+        return now * self.clock_rate
+
+    def has_lease(self, now: float) -> bool:
+        """Whether its gate is open. A frozen host does nothing, and looks at its clock when it wakes up."""
+        return (
+            self.alive
+            and not self.frozen
+            and self.deadline_s is not None
+            and self.clock(now) < self.deadline_s
+        )
+
+    def running(self, now: float) -> set[str]:
+        return set(self.vcpus) if self.has_lease(now) else set()
+
+
+@dataclass
+class Stream:
+    """A connection. Each direction keeps the order; ``down`` and ``up``: whether its reader still reads."""
+
+    number: int
+    agent: Agent
+    reign: Reign
+    down: bool = True
+    up: bool = True
+    busy_until: dict[str, float] = field(default_factory=lambda: {"down": 0.0, "up": 0.0})
