@@ -64,7 +64,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
             return False
         if argument in ("-ojson", "-o=json", "--output=json"):
             return True
-        if argument in ("-o", "--output") and arguments[index + 1 : index + 2] == ["json"]:
+        if argument in ("-o", "--output") and list(arguments[index + 1 : index + 2]) == ["json"]:
             return True
     return False
 
@@ -72,7 +72,8 @@ def wants_json(arguments: Sequence[str]) -> bool:
 def _usage(error: typer.TyperException) -> Refusal:
     context = getattr(error, "ctx", None)
     hint = f"see {context.command_path} --help" if context is not None else ""
-    return Refusal(ErrorCode.MALFORMED, error.format_message().rstrip("."), hint)
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    return Refusal(ErrorCode.MALFORMED, message, hint)
 
 
 def _fail(refusal: Refusal, arguments: Sequence[str]) -> int:

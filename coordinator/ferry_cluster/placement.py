@@ -50,6 +50,6 @@ def check_host(state: ClusterState, now: float, name: str, memory_bytes: int) ->
             "memory",
             f"node {name} is full: {format_size(free)} of {format_size(total)} are free, "
             f"the VM needs {format_size(memory_bytes)}",
-            "choose another node, or --to best",
+            "choose another node, or let the coordinator choose",
         )
     return None

@@ -1,7 +1,7 @@
 """Nodes, VMs, moves and events as JSON, the same for the ``ferry`` command and on the bus.
 
-Names are part of the contract with the programs that read them. Plain numbers with the unit in the name; times
-are RFC 3339 in UTC with microseconds; unknown is null.
+Names are part of the contract with the programs that read them. Plain numbers with the unit in the name;
+times are RFC 3339 in UTC with microseconds; unknown is null.
 """
 
 from datetime import UTC, datetime, timedelta

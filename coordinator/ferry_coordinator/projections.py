@@ -30,7 +30,10 @@ class Projections:
         host is down, or no host runs the VM.
         """
         state = cluster.state
-        for name in changed.nodes & state.nodes.keys():
+        moves = [state.migrations[id_] for id_ in changed.migrations & state.migrations.keys()]
+        # A move takes memory on both its hosts, and gives it back on one when it ends.
+        hosts = {node for move in moves for node in (move.source, move.target)}
+        for name in (changed.nodes | hosts) & state.nodes.keys():
             node = cluster.node_view(name)
             self._show(topics.node_status(self._cluster_name, name), node_view(node_answer(node)))
             if node.state is NodeState.DOWN:

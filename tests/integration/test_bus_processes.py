@@ -28,7 +28,7 @@ CLUSTER = "cluster"
 LEASE_S = 2.0
 """Of the profile ``fast``."""
 
-AWAY_S = 2.2 * LEASE_S
+AWAY_S = 2 * LEASE_S
 AT_ONCE_S = 2.0
 """More than a call takes on a busy machine, less than any time-out of the bus."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+import grpc.aio
 import typer
 
 from ferry.v1 import admin_pb2, common_pb2, host_pb2
@@ -21,12 +22,13 @@ from ferry_cli.options import (
     size,
 )
 from ferry_cli.output import Output, print_document, print_pairs, print_table, tell
-from ferry_types.errors import FerryError, malformed, refused
+from ferry_types.errors import ErrorCode, FerryError, failed, malformed, refused
 from ferry_types.limits import PASS_LIMIT_DEFAULT, PASS_LIMIT_MAX
 from ferry_types.migrations import MigrationOptions, MigrationType, TransportOption
 from ferry_types.vms import Priority, VmSpec
 from ferry_types.workloads import PROFILES, AccessPattern, Fill, FillSpec, resolve
 from ferry_wire.conversion import to_proto
+from ferry_wire.status import refusal_of
 
 T = TypeVar("T")
 
@@ -251,9 +253,18 @@ def audit(
 
 
 async def audit_at(host_address: str, name: str) -> host_pb2.AuditReport:
-    """What the guest finds in its books, asked for at its host."""
+    """What the guest finds in its books, asked for at its host. Raises FerryError if that is away."""
     async with admin.connect_host(host_address) as host:
-        return await host.Audit(host_pb2.AuditRequest(vm=name), timeout=AUDIT_S)
+        try:
+            return await host.Audit(host_pb2.AuditRequest(vm=name), timeout=AUDIT_S)
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_of(error, host_address)
+            if refusal.code is not ErrorCode.UNREACHABLE:
+                raise
+            hint = f"see where it is by now: ferry vm show {name}"
+            raise FerryError(
+                failed(f"the host of {name} does not answer: {refusal.message}", hint)
+            ) from error
 
 
 def _asked(coordinator: str | None, directory: Path | None, ask: Callable[[AdminStub], Awaitable[T]]) -> T:

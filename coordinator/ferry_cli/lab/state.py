@@ -133,7 +133,7 @@ def read_lab(directory: Path) -> Lab | None:
         return None
     except (OSError, KeyError, TypeError, ValueError) as problem:
         raise FerryError(
-            failed(f"{path} cannot be read: {problem!r}", f"clean up with: ferry lab down --dir {directory}")
+            failed(f"{path} cannot be read: {problem}", f"clean up with: ferry lab down --dir {directory}")
         ) from None
 
 
@@ -180,6 +180,13 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 def _lab(document: dict[str, Any]) -> Lab:
     spec = dict(document["spec"])
+    for entry in document["processes"]:
+        texts = (entry["name"], entry["address"], *entry["command"])
+        numbers = (entry["identity"]["pid"], entry["identity"]["start_ticks"])
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a name, an address or a command is not text")
+        if not all(isinstance(number, int) for number in numbers):
+            raise ValueError("a process ID or a start time is not a number")
     return Lab(
         LabSpec(**{**spec, "era": Era(spec["era"])}),
         tuple(

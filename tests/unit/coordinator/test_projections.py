@@ -93,6 +93,11 @@ def migrate(number: int) -> MigrateVm:
     return MigrateVm(number, "web1", "node2", MigrationOptions(), False, "token", 1)
 
 
+def memory_used(bus: RecordedBus, node: str) -> int:
+    status: dict[str, int] = json.loads(bus.retained[f"{ROOT}/nodes/{node}/status"])
+    return status["memory_used_bytes"]
+
+
 async def test_a_move_is_retained_as_long_as_it_is_kept(reign: Reign, bus: RecordedBus) -> None:
     await running_vm(reign)
     await reign.driver.ask(migrate)
@@ -101,9 +106,11 @@ async def test_a_move_is_retained_as_long_as_it_is_kept(reign: Reign, bus: Recor
     move = json.loads(bus.retained[topic])
     assert (move["id"], move["vm"], move["source"], move["target"]) == ("m1", "web1", "node1", "node2")
     assert move["state"] == "preparing"
+    assert memory_used(bus, "node2") == 16 * MIB
     await reign.cancel("m1")
     await reign.told()
     assert json.loads(bus.retained[topic])["state"] == "cancelled"
+    assert memory_used(bus, "node2") == 0
     bus.retained[f"{ROOT}/migrations/m9/progress"] = "{}"
     forgotten = Changed(frozenset(), frozenset(), frozenset({"m9"}))
     await reign.driver.read(lambda cluster: Projections(bus, "lab").changed(cluster, forgotten))
