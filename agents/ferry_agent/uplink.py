@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
 import structlog
-from ferry_wire.status import refusal_of
 
 from ferry.v1 import membership_pb2, membership_pb2_grpc
 from ferry_types.errors import FerryError
 from ferry_types.messages import HostEnvelope, HostOrder
 from ferry_wire.channels import open_channel
 from ferry_wire.conversion import host_envelope_to_proto, host_order_from_proto
+from ferry_wire.status import refusal_of
 
 OUTBOX_MAX = 1024
 """Reports waiting to be written; a stream that falls so far behind is closed and opened anew."""
