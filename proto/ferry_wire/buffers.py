@@ -14,5 +14,5 @@ def keep_freed_buffers() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**30)
-        mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
-        mallopt(_M_TOP_PAD, 4 * 2**20)
+        mallopt(_M_TRIM_THRESHOLD, 2**30)
+        mallopt(_M_TOP_PAD, 64 * 2**20)

@@ -1,7 +1,8 @@
 """Copying pages of a guest that may be running: which to send, which are zero, which marks to give back."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,23 +73,23 @@ class PageCopier:
     async def copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
         """Send these pages in this order; ``on_progress`` is told how many are done. Raises FerryError."""
         bytes_before = self._link.bytes_sent
-        zero_count = 0
+        done = zero_count = 0
         rest = became_zero = NO_PAGES
-        for start in range(0, len(indices), SCAN_PAGES):
-            batch = indices[start : start + SCAN_PAGES]
-            zero = await self._which_are_zero(batch)
-            zero_batch = batch[zero]
-            zero_count += len(zero_batch)
-            became_zero = np.concatenate((became_zero, zero_batch[self._on_target[zero_batch]]))
-            rest = np.concatenate((rest, batch[~zero]))
-            while len(rest) >= FRAME_PAGES_MAX:
-                await self._send(rest[:FRAME_PAGES_MAX], NO_PAGES)
-                rest = rest[FRAME_PAGES_MAX:]
-                on_progress(start + len(batch) - len(rest))
-            if len(became_zero) > FRAME_ZERO_PAGES_MAX - SCAN_PAGES:
-                await self._send(NO_PAGES, became_zero)
-                became_zero = NO_PAGES
-            on_progress(start + len(batch))
+        async with aclosing(self._looked_at(indices)) as batches:
+            async for batch, zero in batches:
+                zero_batch = batch[zero]
+                zero_count += len(zero_batch)
+                became_zero = np.concatenate((became_zero, zero_batch[self._on_target[zero_batch]]))
+                rest = np.concatenate((rest, batch[~zero]))
+                done += len(batch)
+                while len(rest) >= FRAME_PAGES_MAX:
+                    await self._send(rest[:FRAME_PAGES_MAX], NO_PAGES)
+                    rest = rest[FRAME_PAGES_MAX:]
+                    on_progress(done - len(rest))
+                if len(became_zero) > FRAME_ZERO_PAGES_MAX - SCAN_PAGES:
+                    await self._send(NO_PAGES, became_zero)
+                    became_zero = NO_PAGES
+                on_progress(done)
         if len(rest) or len(became_zero):
             await self._send(rest, became_zero)
         return Copied(
@@ -96,6 +97,24 @@ class PageCopier:
             zero_pages=zero_count,
             bytes_sent=self._link.bytes_sent - bytes_before,
         )
+
+    async def _looked_at(
+        self, indices: NDArray[np.int64]
+    ) -> AsyncGenerator[tuple[NDArray[np.int64], NDArray[np.bool_]], None]:
+        """Batches with the mask of their zero pages; the next is looked at while one is being sent."""
+        starts = range(0, len(indices), SCAN_PAGES)
+        batches = (indices[start : start + SCAN_PAGES] for start in starts)
+        batch = next(batches, NO_PAGES)
+        looking = asyncio.create_task(self._which_are_zero(batch))
+        try:
+            while len(batch):
+                zero = await looking
+                following = next(batches, NO_PAGES)
+                looking = asyncio.create_task(self._which_are_zero(following))
+                yield batch, zero
+                batch = following
+        finally:
+            looking.cancel()
 
     async def _which_are_zero(self, batch: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Mask of zero pages. NumPy lets go of the interpreter, so that leases are renewed meanwhile."""
