@@ -101,16 +101,24 @@ def on_incoming_failed(turn: Turn, event: IncomingFailed) -> None:
         turn.end_move(event.migration_id, event.reason)
 
 
+def _is_repeated(turn: Turn, vm: str, epoch: int) -> bool:
+    """Answer an outcome that was told before with what it has led to."""
+    if is_refused(turn, vm, epoch):
+        return True
+    image = turn.state.images.get(vm)
+    if image is None or image.epoch < epoch:
+        return False
+    if image.phase is ImagePhase.RAISING:
+        turn.report(RaiseEpoch(image.name, image.epoch))
+    repeat_running(turn, image, epoch)
+    return True
+
+
 def on_run(turn: Turn, order: RunVm) -> None:
     """The commit: adopt the image and raise its epoch, or refuse the epoch for good (rule O2)."""
-    if is_refused(turn, order.vm, order.epoch):
+    if _is_repeated(turn, order.vm, order.epoch):
         return
     image = turn.state.images.get(order.vm)
-    if image is not None and image.epoch >= order.epoch:
-        if image.phase is ImagePhase.RAISING:
-            turn.report(RaiseEpoch(image.name, image.epoch))
-        repeat_running(turn, image, order.epoch)
-        return
     if image is None or image.phase is not ImagePhase.READY or image.arrived_by != order.migration_id:
         if image is not None:
             remove(turn, image)
@@ -210,14 +218,9 @@ def on_cancel(turn: Turn, order: CancelMigration) -> None:
 
 def on_resume(turn: Turn, order: ResumeSource) -> None:
     """The abort is committed: raise the new epoch, then run (rule D2)."""
-    if is_refused(turn, order.vm, order.epoch):
+    if _is_repeated(turn, order.vm, order.epoch):
         return
     image = turn.state.images.get(order.vm)
-    if image is not None and image.epoch >= order.epoch:
-        if image.phase is ImagePhase.RAISING:
-            turn.report(RaiseEpoch(image.name, image.epoch))
-        repeat_running(turn, image, order.epoch)
-        return
     if image is None or image.phase not in (
         ImagePhase.RUNNING,
         ImagePhase.SWITCHING,
