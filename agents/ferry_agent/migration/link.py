@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc.aio
 
@@ -20,9 +20,12 @@ from ferry_wire.status import refusal_of
 
 BULK_METHOD = "/ferry.v1.Migration/Bulk"
 
-_ControlCall = grpc.aio.StreamStreamCall[migration_pb2.ControlFromSource, migration_pb2.ControlFromTarget]
-_BulkMethod = grpc.aio.StreamStreamMultiCallable[bytes, migration_pb2.BulkAck]
-_BulkCall = grpc.aio.StreamStreamCall[bytes, migration_pb2.BulkAck]
+# Quoted, because older releases of gRPC take no type arguments at run time.
+_ControlCall: TypeAlias = (
+    "grpc.aio.StreamStreamCall[migration_pb2.ControlFromSource, migration_pb2.ControlFromTarget]"
+)
+_BulkMethod: TypeAlias = "grpc.aio.StreamStreamMultiCallable[bytes, migration_pb2.BulkAck]"
+_BulkCall: TypeAlias = "grpc.aio.StreamStreamCall[bytes, migration_pb2.BulkAck]"
 
 
 class SourceLink:
