@@ -90,8 +90,8 @@ async def _create(admin: AdminStub, question: Question, contents: Contents) -> a
 async def _boot_anew(admin: AdminStub, question: Question, contents: Contents) -> None:
     """Have the guest touch all its memory again, as the peers do before every run.
 
-    Memory that lay idle for seconds is slower to read, and zeros that have moved are known to be zero and cost
-    nothing: that would compare other things than the move.
+    Memory that lay idle for seconds is slower to read, and zeros that have moved are known to be zero and
+    cost nothing: that would compare other things than the move.
     """
     request = admin_pb2.VmRequest(name=VM)
     await admin.StopVm(request, timeout=BOOT_S)
