@@ -23,8 +23,6 @@ from ferry_types.events import EventKind, EventRecord
 from ferry_types.messages import HostOrder, ToHost
 from ferry_types.migrations import MigrationState
 
-_Guarded = Ownership | RaisedEpoch
-
 MIGRATION_TRANSITIONS: frozenset[tuple[MigrationState, MigrationState]] = frozenset(
     {
         (MigrationState.QUEUED, MigrationState.PREPARING),
@@ -69,16 +67,14 @@ class Turn:
 
     def write(self, record: Record) -> None:
         """Keep a record; ownership and raised epochs are compared with what they were before."""
-        if isinstance(record, Ownership | RaisedEpoch) and record.key not in self._before:
-            self._before[record.key] = self._guarded(record)
+        self._guard(record)
         self._writes[record.key] = record
         self.state.put(record)
         self.touch(record)
 
     def delete(self, record: VmRecord | Ownership | RaisedEpoch | MigrationRecord) -> None:
         """Forget a record."""
-        if isinstance(record, Ownership | RaisedEpoch) and record.key not in self._before:
-            self._before[record.key] = self._guarded(record)
+        self._guard(record)
         self._writes[record.key] = None
         match record:
             case VmRecord():
@@ -91,11 +87,14 @@ class Turn:
                 del self.state.migrations[record.id]
         self.touch(record)
 
-    def _guarded(self, record: _Guarded) -> Record | None:
-        held: dict[str, Ownership] | dict[str, RaisedEpoch] = (
-            self.state.owners if isinstance(record, Ownership) else self.state.raised
-        )
-        return held.get(record.vm)
+    def _guard(self, record: Record) -> None:
+        """Compare ownership and raised epochs with what they were before this turn."""
+        if record.key in self._before:
+            return
+        if isinstance(record, Ownership):
+            self._before[record.key] = self.state.owners.get(record.vm)
+        elif isinstance(record, RaisedEpoch):
+            self._before[record.key] = self.state.raised.get(record.vm)
 
     def log(self, kind: EventKind, message: str, node: str = "", vm: str = "") -> None:
         """Add a row to the event log."""

@@ -15,7 +15,7 @@ from ferry_cluster.inputs import (
     TurnOffVm,
 )
 from ferry_cluster.invariants import InvariantViolation
-from ferry_cluster.records import NodeRecord, Origin, Ownership, Record
+from ferry_cluster.records import Origin, Ownership, Record
 from ferry_types.errors import Refusal, refused
 from ferry_types.messages import (
     EpochRaised,
@@ -274,8 +274,11 @@ def test_copies_are_independent_and_fingerprints_canonical() -> None:
     assert copied.fingerprint() != state.fingerprint()
 
 
-def test_a_node_record_survives_with_its_identity() -> None:
-    bench = Bench(1)
-    node = bench.cluster.state.nodes["h1"]
-    assert isinstance(node, NodeRecord)
-    assert (node.uuid, node.up) == ("uuid-1", True)
+def test_a_restarted_coordinator_still_knows_whose_a_name_is() -> None:
+    before = Bench(1)
+    after = Bench(0)
+    after.cluster = Cluster(before.cluster.settings, 2, list(before.cluster.state.nodes.values()), after.now)
+    [closed] = after.join(1, stream=8, uuid="other", life="thief")
+    assert isinstance(closed, CloseStream)
+    assert closed.reason.rule == "live name claimed"
+    assert after.cluster.state.nodes["h1"].uuid == "uuid-1"
