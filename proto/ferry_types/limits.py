@@ -9,8 +9,8 @@ VM_MEMORY_BYTES_MIN = 4 * 2**20
 VM_MEMORY_BYTES_MAX = 2**40
 """1 TB a VM: Hyper-V 2012 and 2012 R2."""
 
-FRAME_PAGES_MAX = 256
-"""Pages in one page frame: 1 MiB of payload."""
+FRAME_PAGES_MAX = 512
+"""Pages in one page frame: 2 MiB of payload, a huge page. Half of it costs a tenth of the rate."""
 
 FRAME_ZERO_PAGES_MAX = 65_536
 """Zero pages that one frame may name."""

@@ -8,7 +8,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 def keep_freed_buffers() -> None:
     """Have glibc reuse large buffers instead of mapping each anew.
 
-    By default every message of 1 MiB costs hundreds of page faults in gRPC and in Python, which is a third of
+    By default every page frame costs hundreds of page faults in gRPC and in Python, which is a third of
     the throughput. Elsewhere than on glibc this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,13 +1,16 @@
 """``PageFrame`` on the wire, encoded and decoded by hand.
 
-A payload of 1 MiB must not be copied for nothing. ``SerializeToString`` copies it three times into fresh
-memory and takes 1.3 ms, where joining the parts takes 0.04 ms; ``FromString`` copies it twice, where this
-decoder only points into what arrived. The encoding is protobuf's all the same, so that any other
-implementation of ``migration.proto`` understands it.
+A payload of 2 MiB must not be copied for nothing. ``SerializeToString`` copies it three times into fresh
+memory, where gathering pages at their place copies once, in a tenth of the time; ``FromString`` copies it
+twice, where this decoder only points into what arrived. The encoding is protobuf's all the same, so that
+any other implementation of ``migration.proto`` understands it.
 """
 
+import ctypes
 import struct
 from dataclasses import dataclass
+
+import numpy as np
 
 # Keys of PageFrame's fields: number << 3 | wire type (0 varint, 1 fixed64, 2 length-delimited).
 _MIGRATION_ID, _TOKEN, _SEQUENCE, _PAGE_INDICES = 0x0A, 0x12, 0x18, 0x22
@@ -15,7 +18,13 @@ _PAYLOAD, _ZERO_INDICES, _CHECKSUM = 0x2A, 0x32, 0x39
 _LENGTH_DELIMITED = frozenset({_MIGRATION_ID, _TOKEN, _PAGE_INDICES, _PAYLOAD, _ZERO_INDICES})
 
 _CHECKSUM_VALUE = struct.Struct("<Q")
+_TAIL_BYTES = 1 + _CHECKSUM_VALUE.size
 _VARINT_BITS_MAX = 64
+
+_new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.argtypes, _new_bytes.restype = (ctypes.c_char_p, ctypes.c_ssize_t), ctypes.py_object
+_address_of = ctypes.pythonapi.PyBytes_AsString
+_address_of.argtypes, _address_of.restype = (ctypes.py_object,), ctypes.c_void_p
 
 Buffer = bytes | memoryview
 
@@ -37,20 +46,46 @@ class PageFrame:
     token: Buffer = b""
 
 
+class FrameWriter:
+    """A frame whose payload is gathered at its place on the wire: of 2 MiB, every copy counts.
+
+    ``payload`` is the place, (payload_bytes,) uint8, to be filled before ``finish``. ``frame`` has all other
+    fields; its checksum can be given at the end, because what is hashed has to be there first.
+    """
+
+    def __init__(self, frame: PageFrame, payload_bytes: int) -> None:
+        parts: list[Buffer] = []
+        for key, value in (
+            (_MIGRATION_ID, frame.migration_id),
+            (_TOKEN, frame.token),
+            (_PAGE_INDICES, frame.page_indices),
+            (_ZERO_INDICES, frame.zero_indices),
+        ):
+            if len(value):
+                parts += (_varint(key, len(value)), value)
+        parts.append(_varint(_SEQUENCE, frame.sequence))
+        if payload_bytes:
+            parts.append(_varint(_PAYLOAD, payload_bytes))
+        head = b"".join(parts)
+        # Python's own way to make bytes: allocate, fill while nobody else has seen them, then never again.
+        self._wire: bytes = _new_bytes(None, len(head) + payload_bytes + _TAIL_BYTES)
+        place = (ctypes.c_ubyte * len(self._wire)).from_address(_address_of(self._wire))
+        self._place = np.frombuffer(memoryview(place), np.uint8)
+        self._place[: len(head)] = np.frombuffer(head, np.uint8)
+        self.payload = self._place[len(head) : len(head) + payload_bytes]
+
+    def finish(self, checksum: int) -> bytes:
+        """The whole frame, in protobuf's encoding. Nothing may be written to ``payload`` any more."""
+        tail = bytes((_CHECKSUM,)) + _CHECKSUM_VALUE.pack(checksum)
+        self._place[-_TAIL_BYTES:] = np.frombuffer(tail, np.uint8)
+        return self._wire
+
+
 def encode(frame: PageFrame) -> bytes:
-    """The frame in protobuf's encoding; copies the payload once."""
-    parts: list[Buffer] = []
-    for key, value in (
-        (_MIGRATION_ID, frame.migration_id),
-        (_TOKEN, frame.token),
-        (_PAGE_INDICES, frame.page_indices),
-        (_PAYLOAD, frame.payload),
-        (_ZERO_INDICES, frame.zero_indices),
-    ):
-        if len(value):
-            parts += (_varint(key, len(value)), value)
-    parts += (_varint(_SEQUENCE, frame.sequence), bytes((_CHECKSUM,)), _CHECKSUM_VALUE.pack(frame.checksum))
-    return b"".join(parts)
+    """The frame in protobuf's encoding."""
+    writer = FrameWriter(frame, len(frame.payload))
+    writer.payload[:] = np.frombuffer(frame.payload, np.uint8)
+    return writer.finish(frame.checksum)
 
 
 def decode(wire: bytes) -> PageFrame:

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ferry_agent.migration.frame_codec import Buffer, FrameError, PageFrame, encode
+from ferry_agent.migration.frame_codec import Buffer, FrameError, FrameWriter, PageFrame, encode
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX, PAGE_SIZE
 
 NO_PAGES: NDArray[np.int64] = np.empty(0, np.int64)
@@ -61,32 +61,29 @@ class FrameBuilder:
 
     def __init__(self, pages: NDArray[np.uint8]) -> None:
         self._pages = pages
-        # Small enough to stay in the cache between gathering, hashing and encoding.
-        self._scratch = np.empty((FRAME_PAGES_MAX, PAGE_SIZE), np.uint8)
 
     def build(
         self, sequence: int, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64] = NO_PAGES
     ) -> EncodedFrame:
-        """Copy these pages (at most 256) into a frame that names those (at most 65,536) as zero."""
+        """Copy these pages (at most 512) into a frame that names those (at most 65,536) as zero."""
         assert len(page_indices) <= FRAME_PAGES_MAX, len(page_indices)
         assert len(zero_indices) <= FRAME_ZERO_PAGES_MAX, len(zero_indices)
-        payload = self._gather(page_indices)
         page_bytes = page_indices.astype("<u4").tobytes()
         zero_bytes = zero_indices.astype("<u4").tobytes()
-        checksum = frame_checksum(page_bytes, zero_bytes, payload)
-        wire = encode(PageFrame(sequence, page_bytes, payload, zero_bytes, checksum))
+        head = PageFrame(sequence, page_indices=page_bytes, zero_indices=zero_bytes)
+        writer = FrameWriter(head, len(page_indices) * PAGE_SIZE)
+        self._gather(page_indices, writer.payload.reshape(-1, PAGE_SIZE))
+        checksum = frame_checksum(page_bytes, zero_bytes, writer.payload.data)
         full = len(page_indices) == FRAME_PAGES_MAX
-        return EncodedFrame(wire, len(page_indices) + len(zero_indices), checksum, full)
+        return EncodedFrame(writer.finish(checksum), len(page_indices) + len(zero_indices), checksum, full)
 
-    def _gather(self, page_indices: NDArray[np.int64]) -> memoryview:
-        rows = self._scratch[: len(page_indices)]
+    def _gather(self, page_indices: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
         if is_run(page_indices):
             first = int(page_indices[0])
             np.copyto(rows, self._pages[first : first + len(rows)])
         else:
             # Any mode but "raise" lets NumPy write into `out` without a buffer between.
             np.take(self._pages, page_indices, axis=0, out=rows, mode="clip")
-        return rows.reshape(-1).data
 
 
 def opening_frame(migration_id: str, token: str) -> EncodedFrame:

@@ -59,12 +59,14 @@ class SourceLink:
         """Say hello on both streams and compare clocks. Raises FerryError; ``close`` is due in any case."""
         try:
             async with asyncio.timeout(protocol.OPENING_S_MAX):
-                self._control = migration_pb2_grpc.MigrationStub(self._connect(CONTROL_OPTIONS)).Control()
-                await self._greet(page_count, boot_id)
                 # Not by the generated stub: frames are encoded by frame_codec.
-                bulk: _BulkMethod = self._connect(BULK_OPTIONS).stream_stream(
+                bulk_channel = self._connect(BULK_OPTIONS)
+                bulk: _BulkMethod = bulk_channel.stream_stream(
                     BULK_METHOD, response_deserializer=migration_pb2.BulkAck.FromString
                 )
+                bulk_channel.get_state(try_to_connect=True)  # meanwhile
+                self._control = migration_pb2_grpc.MigrationStub(self._connect(CONTROL_OPTIONS)).Control()
+                await self._greet(page_count, boot_id)
                 self._bulk = bulk()
                 self._read(self._read_acks())
                 await self.send_frame(opening_frame(self._order.migration_id, self._order.token))

@@ -30,10 +30,10 @@ SILENCE_S_MAX = 30.0
 ANSWER_S_MAX = 30.0
 """A target that takes or acknowledges nothing for so long is given up by the source."""
 
-IN_FLIGHT_FRAMES_MAX = 32
+IN_FLIGHT_FRAMES_MAX = 16
 """Unacknowledged frames: 32 MiB of payload at most. Half of it costs 5 to 10 % of the rate on one machine."""
 
-ACK_EVERY_FRAMES = 4
+ACK_EVERY_FRAMES = 8
 """Full frames between acknowledgements; one that is not full is acknowledged at once, with all before it."""
 
 CLOCK_PROBES = 10

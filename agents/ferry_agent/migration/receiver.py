@@ -77,21 +77,25 @@ class Receiver:
 
     async def _write(self, frame: CheckedFrame) -> None:
         memory = self.slot.memory
-        # Zeros for pages that were never touched would only cost memory.
-        memory.pages[frame.zero_indices[memory.touched[frame.zero_indices]]] = 0
-        regions = frame.page_indices // _REGION_PAGES
+        if len(frame.zero_indices):
+            # Zeros for pages that were never touched would only cost memory.
+            memory.pages[frame.zero_indices[memory.touched[frame.zero_indices]]] = 0
         written: _Written = frame.page_indices
         if is_run(frame.page_indices):
             first = int(frame.page_indices[0])
-            written = slice(first, first + len(frame.page_indices))
+            stop = first + len(frame.page_indices)
+            written = slice(first, stop)
             memory.pages[written] = frame.rows
-        elif self._backed[regions].all():
-            memory.pages[written] = frame.rows
-        else:
-            # Scattered pages may each cost the kernel a huge page, 256 of them a second on a machine that
-            # has to fetch memory from its hypervisor. Leases are renewed on this event loop meanwhile.
-            await asyncio.to_thread(memory.pages.__setitem__, written, frame.rows)
-        self._backed[regions] = True
+            self._backed[first // _REGION_PAGES : (stop - 1) // _REGION_PAGES + 1] = True
+        elif len(frame.page_indices):
+            regions = frame.page_indices // _REGION_PAGES
+            if self._backed[regions].all():
+                memory.pages[written] = frame.rows
+            else:
+                # Scattered pages may each cost the kernel a huge page, 256 of them a second on a machine that
+                # has to fetch memory from its hypervisor. Leases are renewed on this event loop meanwhile.
+                await asyncio.to_thread(memory.pages.__setitem__, written, frame.rows)
+                self._backed[regions] = True
         memory.touched[written] = True
 
     async def take_final(self, final: migration_pb2.Final) -> None:

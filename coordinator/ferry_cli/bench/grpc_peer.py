@@ -32,7 +32,7 @@ GRPC_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 """Of both ends. Sizes of buffers and of HTTP/2 frames made no difference beyond the noise."""
 
-FRAMES_IN_FLIGHT_MAX = 32
+FRAMES_IN_FLIGHT_MAX = 16
 FRAMES_PER_ACK = 4
 
 _SERVICE, _METHOD = "ferry.v1.Migration", "Bulk"

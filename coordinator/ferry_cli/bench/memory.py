@@ -1,8 +1,8 @@
 """Memory as guests have it (anonymous, on huge pages), and a machine in the same state before every run."""
 
+import asyncio
 import mmap
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,10 @@ from ferry_types.limits import PAGE_SIZE
 
 Pages = NDArray[np.uint8]
 """Shape (pages, 4096), dtype uint8."""
+
+_REPORTS_FREE_PAGES = Path("/sys/module/page_reporting").exists()
+_SETTLE_S = 2.5
+_SPARE_BYTES_MAX = 2**30
 
 
 def map_pages(memory_bytes: int) -> Pages:
@@ -31,27 +35,25 @@ def load_pages(contents: Path, memory_bytes: int) -> Pages:
     return pages
 
 
-class WarmReserve:
-    """Touched memory, held until a run begins and given back at that moment for the target to use.
+async def warm_free_memory(memory_bytes: int, *, settle: bool = True) -> None:
+    """Return when so much memory has just been freed, for the target to use.
 
-    A virtual machine with free page reporting hands free memory back to its hypervisor after two seconds, and
-    the next first touch is then ten times as slow (2.5 s instead of 0.2 s for 1 GiB). Without a reserve a run
-    measures how long the machine was idle before it.
+    A virtual machine with free page reporting hands free memory back to its hypervisor, two seconds after
+    something was freed, and the next first touch is then ten times as slow (2.5 s instead of 0.2 s for
+    1 GiB). Without this a run measures how long the machine was idle before it. ``settle`` waits until what
+    was freed before has been handed back, so that this does not happen during the run.
     """
+    spare_bytes = min(memory_bytes, _SPARE_BYTES_MAX)  # other free memory may be handed out first
+    touched = await asyncio.to_thread(_touched, memory_bytes + spare_bytes)
+    if settle and _REPORTS_FREE_PAGES:
+        await asyncio.sleep(_SETTLE_S)
+    touched.close()
 
-    def __init__(self, memory_bytes: int) -> None:
-        self._mapping = _map_anonymous(memory_bytes)
-        np.frombuffer(self._mapping, dtype=np.uint8)[::PAGE_SIZE] = 1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Give the memory back. May be repeated."""
-        self._mapping.close()
+def _touched(memory_bytes: int) -> mmap.mmap:
+    mapping = _map_anonymous(memory_bytes)
+    np.frombuffer(mapping, dtype=np.uint8)[::PAGE_SIZE] = 1
+    return mapping
 
 
 def _map_anonymous(memory_bytes: int) -> mmap.mmap:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ferry_cli.bench.children import Child, child
-from ferry_cli.bench.memory import WarmReserve
+from ferry_cli.bench.memory import warm_free_memory
 from ferry_cli.bench.peers import PeerRun, Stopwatch, run_deadline_s
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import PAGE_SIZE
@@ -65,9 +65,8 @@ class PairPeer:
                 source = await stack.enter_async_context(child(f"{self.name} source", source_argv))
                 await _expect(source, "ready")
                 await _expect(target, "received")
-                with await asyncio.to_thread(WarmReserve, self._memory_bytes) as reserve:
-                    reserve.release()
-                    return await self._measure(source, target)
+                await warm_free_memory(self._memory_bytes)
+                return await self._measure(source, target)
         except TimeoutError as error:
             raise FerryError(failed(f"peer {self.name} did not finish in time")) from error
 

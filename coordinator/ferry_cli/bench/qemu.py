@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from ferry_cli.bench.children import child
-from ferry_cli.bench.memory import WarmReserve
+from ferry_cli.bench.memory import warm_free_memory
 from ferry_cli.bench.peers import PeerRun, PeerUnavailable, Stopwatch, run_deadline_s
 from ferry_cli.bench.qmp import Qmp
 from ferry_types.errors import FerryError, failed
@@ -64,12 +64,11 @@ class QemuPeer:
         try:
             async with asyncio.timeout(run_deadline_s(self._memory_bytes)), self._pair() as (source, target):
                 uri = await self._listen(target)
-                with await asyncio.to_thread(WarmReserve, self._memory_bytes) as reserve:
-                    reserve.release()
-                    stopwatch = Stopwatch()
-                    await source.execute("migrate", {"uri": uri})
-                    await asyncio.gather(source.migration_end(), target.migration_end())
-                    run = stopwatch.stop(self._memory_bytes, target.pid)
+                await warm_free_memory(self._memory_bytes)
+                stopwatch = Stopwatch()
+                await source.execute("migrate", {"uri": uri})
+                await asyncio.gather(source.migration_end(), target.migration_end())
+                run = stopwatch.stop(self._memory_bytes, target.pid)
                 await self._check(source, target)
                 return run
         except TimeoutError as error:

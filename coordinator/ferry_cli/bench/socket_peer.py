@@ -1,6 +1,6 @@
 """The peer `socket`: a bare TCP connection, straight from the source's memory into the target's.
 
-The same work as a migration's bulk stream and nothing else: frames of 256 pages, each with its pages' numbers
+The same work as a migration's bulk stream and nothing else: frames of 512 pages, each with its pages' numbers
 and an XXH3-64 of its bytes, bounds and checksum checked on receipt, one acknowledgement at the end.
 """
 

@@ -258,7 +258,7 @@ class PageFrame(_message.Message):
     sequence: _builtins.int
     """from 0, without gaps within a stream"""
     page_indices: _builtins.bytes
-    """uint32 little-endian each, at most 256"""
+    """uint32 little-endian each, at most 512"""
     payload: _builtins.bytes
     """4096 bytes a page, in that order"""
     zero_indices: _builtins.bytes

@@ -138,7 +138,7 @@ BAD_FRAMES: dict[str, tuple[bytes, str]] = {
     "half an index": (frame(page_indices=b"\x01\x00\x00\x00\x02"), "are not a multiple of 4"),
     "too many pages": (
         frame(page_indices=indices(*range(FRAME_PAGES_MAX + 1)), payload=bytes(PAGE_SIZE)),
-        "257 pages in one frame are more than 256",
+        "513 pages in one frame are more than 512",
     ),
     "too many zero pages": (
         frame(zero_indices=bytes(4 * (FRAME_ZERO_PAGES_MAX + 1))),
