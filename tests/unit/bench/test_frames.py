@@ -11,8 +11,9 @@ from ferry.v1.migration_pb2 import PageFrame
 from ferry_cli.bench.frames import BadFrame, decode_frame, encode_frame, frame_checksum
 from ferry_cli.bench.grpc_peer import read_frame, write_frame
 from ferry_cli.bench.memory import map_pages
+from ferry_types.limits import FRAME_PAGES_MAX
 
-PAGE_COUNT = 300
+PAGE_COUNT = FRAME_PAGES_MAX + 44
 
 
 def frame_of(indices: list[int], payload: bytes, sequence: int = 0, **changes: object) -> bytes:
@@ -70,7 +71,7 @@ def test_frames_carry_memory_from_source_to_target() -> None:
     source, target = map_pages(PAGE_COUNT * 4096), map_pages(PAGE_COUNT * 4096)
     source[:] = np.random.default_rng(1).integers(0, 256, source.shape, dtype=np.uint8)
     written = [write_frame(target, read_frame(source, sequence, PAGE_COUNT), sequence) for sequence in (0, 1)]
-    assert written == [256, 44]
+    assert written == [FRAME_PAGES_MAX, 44]
     assert np.array_equal(source, target)
 
 
@@ -87,7 +88,9 @@ def test_pages_in_any_order_land_where_they_belong() -> None:
         pytest.param(frame_of([0], bytes(4095)), id="payload too short"),
         pytest.param(frame_of([0, 1], bytes(4096)), id="payload of fewer pages"),
         pytest.param(frame_of([], b""), id="no pages"),
-        pytest.param(frame_of([0] * 257, bytes(257 * 4096)), id="too many pages"),
+        pytest.param(
+            frame_of([0] * (FRAME_PAGES_MAX + 1), bytes((FRAME_PAGES_MAX + 1) * 4096)), id="too many pages"
+        ),
         pytest.param(frame_of([0], bytes(4096), page_indices=b"\0\0\0"), id="half a page index"),
         pytest.param(frame_of([0], bytes(4096), checksum=1), id="wrong checksum"),
         pytest.param(frame_of([0], bytes(4096), sequence=1), id="frame missing before it"),

@@ -9,8 +9,9 @@ import pytest
 
 from ferry_cli.bench import socket_peer
 from ferry_cli.bench.memory import map_pages
+from ferry_types.limits import FRAME_PAGES_MAX
 
-PAGE_COUNT = 300
+PAGE_COUNT = FRAME_PAGES_MAX + 44
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_every_page_arrives(ends: tuple[socket.socket, socket.socket]) -> None:
         (PAGE_COUNT, 1, 0, "out of bounds"),
         (PAGE_COUNT - 1, 2, 0, "out of bounds"),
         (0, 0, 0, "out of bounds"),
-        (0, 257, 0, "out of bounds"),
+        (0, FRAME_PAGES_MAX + 1, 0, "out of bounds"),
         (0, 1, 0, "checksum"),
     ],
 )
