@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import structlog
 from ferry.v1 import host_pb2, host_pb2_grpc, migration_pb2
 from ferry_agent.echo_port import EchoPort
 from ferry_agent.failpoints import Failpoints
+from ferry_agent.feeding import PATIENCE_LEASES, given_feeder
 from ferry_agent.gate import LeaseGate
 from ferry_agent.guest.trace import RunTrace
 from ferry_agent.host_service import HostServicer
@@ -68,6 +69,7 @@ async def serve(settings: AgentSettings) -> None:
             version=version("hyperferry"),
         )
         runtime = HostRuntime(identity, gate, trace, failpoints)
+        await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
         echo_port.serve(runtime.rack.echo)
         if settings.metrics_listen:
             stack.enter_context(served_metrics(make_registry(runtime), settings.metrics_listen))
@@ -123,6 +125,31 @@ async def _watch_over_bus(settings: AgentSettings, runtime: HostRuntime) -> None
     finally:
         await bus.close()
         await running
+
+
+@asynccontextmanager
+async def _fed_watchdog(
+    settings: AgentSettings, runtime: HostRuntime, identity: HostIdentity
+) -> AsyncIterator[None]:
+    """Feed the watchdog, if this process has one."""
+    feeder = given_feeder()
+    if feeder is None:
+        yield
+        return
+
+    def patience_s() -> float | None:
+        timing = runtime.host.state.timing
+        if settings.watchdog_patience is not None or timing is None:
+            return settings.watchdog_patience
+        return PATIENCE_LEASES * timing.lease_s
+
+    feeding = asyncio.create_task(
+        feeder.run(identity.name, identity.incarnation, settings.coordinator, patience_s)
+    )
+    try:
+        yield
+    finally:
+        feeding.cancel()
 
 
 @contextmanager

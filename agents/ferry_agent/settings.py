@@ -20,6 +20,7 @@ from ferry_wire.addresses import Address, parse_address
 from ferry_wire.process_settings import (
     LISTEN_DEFAULT,
     DirectoryPath,
+    Duration,
     FilePath,
     OptionalListenAddress,
     PeerAddress,
@@ -97,6 +98,10 @@ class AgentSettings(ProcessSettings):
         ge=1,
         le=MIGRATION_LIMIT_MAX,
         description="live migrations at a time, in and out together",
+    )
+    watchdog_patience: Duration | None = Field(
+        default=None,
+        description="after how long a silence of the agent its watchdog kills it; else five leases",
     )
     failpoints: bool = Field(
         default=False, description="let tests hold, fail or crash it at each phase of a move"

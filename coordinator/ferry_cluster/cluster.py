@@ -12,6 +12,7 @@ from ferry_cluster.commands import Command
 from ferry_cluster.inputs import (
     CancelMove,
     CreateVm,
+    DeathCertified,
     Event,
     HostMessage,
     MigrateVm,
@@ -100,6 +101,8 @@ class Cluster:
             self._on_host_message(turn, event)
         elif isinstance(event, StreamClosed):
             membership.on_stream_closed(turn, event.stream)
+        elif isinstance(event, DeathCertified):
+            membership.on_death_certified(turn, event)
         elif isinstance(event, Tick):
             membership.judge(turn)
         else:

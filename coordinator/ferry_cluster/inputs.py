@@ -23,6 +23,15 @@ class StreamClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class DeathCertified:
+    """The parent of a node's agent has reaped it and all that could run its VMs (rule C1)."""
+
+    node: str
+    incarnation: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time went by. Sent at least once a beat."""
 
@@ -83,4 +92,4 @@ class CancelMove:
 
 
 AdminRequest = CreateVm | TurnOnVm | TurnOffVm | RemoveVm | MigrateVm | CancelMove
-Event = HostMessage | StreamClosed | Tick | AdminRequest
+Event = HostMessage | StreamClosed | DeathCertified | Tick | AdminRequest

@@ -1,9 +1,9 @@
-"""Nodes, sessions and leases (rules L1 to L5, C1, O3).
+"""Nodes, sessions, leases and death certificates (rules L1 to L5, C1, O3).
 
 ::
 
-    (unknown) --Join--> up --no renewal for L(1+e)--> down --Join, new session--> up
-                         \\--Join of a new life--> joining --old life run out--> up
+    (unknown) --Join--> up --no renewal for L(1+e), or certified dead--> down --Join, new session--> up
+                         \\--Join of a new life--> joining --old life lost--> up
 
 A lease is counted here from *receiving* a renewal, at the host from *sending* it; the host pauses by
 ``L(1-e)``, the coordinator acts no earlier than ``L(1+e)``.
@@ -12,6 +12,7 @@ A lease is counted here from *receiving* a renewal, at the host from *sending* i
 from dataclasses import replace
 
 from ferry_cluster import moves, ownership
+from ferry_cluster.inputs import DeathCertified
 from ferry_cluster.records import NodeRecord
 from ferry_cluster.state import Attendance, PendingJoin
 from ferry_cluster.turn import Turn
@@ -31,6 +32,8 @@ from ferry_types.messages import (
 )
 from ferry_types.profiles import STALL_AFTER_BEATS
 from ferry_types.vms import ImagePhase
+
+_EVERY_SESSION = 2**64 - 1
 
 _INCOMING = frozenset({ImagePhase.PREPARING, ImagePhase.RECEIVING, ImagePhase.READY})
 
@@ -192,16 +195,33 @@ def judge(turn: Turn) -> None:
         if present.lease_until is None:
             continue
         if turn.now >= max(present.lease_until, turn.state.judge_after):
-            _lose(turn, name, present)
+            span_s = turn.settings.timing.coordinator_span_s
+            _lose(turn, name, present, f"it renewed no lease for {span_s:.2f} s")
 
 
-def _lose(turn: Turn, name: str, present: Attendance) -> None:
+def on_death_certified(turn: Turn, certificate: DeathCertified) -> None:
+    """Fail over at once: nothing of that life runs any more (rule C1).
+
+    It says nothing of any other life, and a proof needs no waiting, also after a stall (rule L5).
+    """
+    node = turn.state.nodes.get(certificate.node)
+    if node is None or node.incarnation != certificate.incarnation:
+        return
+    present = turn.state.attendance[node.name]
+    if node.up:
+        _lose(turn, node.name, present, f"its watchdog certifies its death: {certificate.cause}")
+    # What the dead life has sent may still arrive: none of its sessions joins again.
+    present = turn.state.attendance[node.name]
+    if turn.state.nodes[node.name].incarnation == certificate.incarnation:
+        turn.attend(node.name, replace(present, lost_session=_EVERY_SESSION))
+
+
+def _lose(turn: Turn, name: str, present: Attendance, why: str) -> None:
     turn.write(replace(turn.state.nodes[name], up=False))
     if present.stream is not None:
         turn.close(present.stream, refused("session", "the lease has run out", "begin a new session"))
     turn.attend(name, replace(present, stream=None, lease_until=None, lost_session=present.session))
-    span_s = turn.settings.timing.coordinator_span_s
-    turn.log(NODE_LOST, f"node {name} is lost: it renewed no lease for {span_s:.2f} s", name)
+    turn.log(NODE_LOST, f"node {name} is lost: {why}", name)
     moves.node_lost(turn, name)
     ownership.fail_over(turn, name)
     waiting = turn.state.pending.pop(name, None)

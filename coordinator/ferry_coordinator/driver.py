@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from ferry.v1 import events_pb2
 from ferry_cluster.cluster import Cluster
 from ferry_cluster.commands import Changed, CheckTerm, CloseStream, Command, Commit, Reply, Send
-from ferry_cluster.inputs import AdminRequest, Event, HostMessage, StreamClosed, Tick
+from ferry_cluster.inputs import AdminRequest, DeathCertified, Event, HostMessage, StreamClosed, Tick
 from ferry_cluster.records import MigrationRecord
 from ferry_coordinator.journal import Journal
 from ferry_coordinator.metrics import Metrics
@@ -158,8 +158,8 @@ class Driver:
         self._open = False
         self._jobs.put_nowait(None)
 
-    async def submit(self, message: HostMessage) -> None:
-        """Hand in a node's message and return when it has been dealt with.
+    async def submit(self, message: HostMessage | DeathCertified) -> None:
+        """Hand in what a node or its watchdog says, and return when it has been dealt with.
 
         Raises FerryError (unreachable) if the coordinator is stopping.
         """

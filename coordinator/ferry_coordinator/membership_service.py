@@ -12,7 +12,7 @@ from typing import Any
 import grpc.aio
 
 from ferry.v1 import membership_pb2, membership_pb2_grpc
-from ferry_cluster.inputs import HostMessage
+from ferry_cluster.inputs import DeathCertified, HostMessage
 from ferry_coordinator.driver import Driver
 from ferry_types.errors import FerryError, Refusal, malformed
 from ferry_types.messages import HostOrder, Join
@@ -24,6 +24,8 @@ JOIN_DEADLINE_S = 10.0
 
 ORDERS_QUEUED_MAX = 4096
 """Orders that wait on one stream: a node with the most VMs that an era allows (1,024), a few for each."""
+
+CAUSE_CHARACTERS_MAX = 200
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -89,6 +91,14 @@ class MembershipService(membership_pb2_grpc.MembershipServicer):
             hearing.cancel()
             self._streams.drop(stream)
             self._driver.stream_closed(stream)
+
+    async def CertifyDeath(
+        self, request: membership_pb2.DeathCertificate, _context: _Context
+    ) -> membership_pb2.DeathNoted:
+        """Note that a life of a node's agent is over; answered once its VMs have been given to others."""
+        cause = request.cause[:CAUSE_CHARACTERS_MAX]
+        await self._driver.submit(DeathCertified(request.node, request.incarnation, cause))
+        return membership_pb2.DeathNoted()
 
     async def _hear(self, stream: int, messages: AsyncIterator[membership_pb2.FromHost]) -> None:
         """Hand in message by message, each once the one before has been dealt with.

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ferry_types.errors import EXIT_CODES, FerryError, Refusal, failed, malformed
-from ferry_types.units import format_size, parse_size
+from ferry_types.units import format_size, parse_duration, parse_size
 from ferry_wire.addresses import Address, parse_address
 
 LISTEN_DEFAULT: Final = "127.0.0.1:0"
@@ -67,6 +67,10 @@ def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
 ListenAddress = Annotated[str, AfterValidator(_listen_address), Shown("HOST:PORT")]
 """Where to listen; port 0 takes a free one."""
 
@@ -75,6 +79,9 @@ PeerAddress = Annotated[str, AfterValidator(_peer_address), Shown("HOST:PORT")]
 OptionalPeerAddress = Annotated[str, _unless_empty(_peer_address), Shown("HOST:PORT")]
 Size = Annotated[int, BeforeValidator(_size), Shown("SIZE")]
 """Bytes, written with a unit (``8GiB``) or without."""
+
+Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0), Shown("DURATION")]
+"""Seconds, written with a unit (``250ms``, ``10s``)."""
 
 FilePath = Annotated[Path, AfterValidator(Path.expanduser), Shown("FILE")]
 DirectoryPath = Annotated[Path, AfterValidator(Path.expanduser), Shown("DIR")]

@@ -90,17 +90,30 @@ class Cluster:
         self.start("coordinator", command)
 
     def start_agent(
-        self, name: str, *options: str, listen: str = "127.0.0.1:0", prefix: Sequence[str] = ()
+        self,
+        name: str,
+        *options: str,
+        listen: str = "127.0.0.1:0",
+        prefix: Sequence[str] = (),
+        module: str = "ferry_agent",
     ) -> None:
         address_file = self.directory / f"{name}.address"
         address_file.unlink(missing_ok=True)
         coordinator = (self.directory / "coordinator.address").read_text(encoding="ascii").strip()
         command = [
-            *prefix, sys.executable, "-m", "ferry_agent", "--name", name,
+            *prefix, sys.executable, "-m", module, "--name", name,
             "--dir", str(self.directory / name), "--coordinator", coordinator, "--listen", listen,
             "--address-file", str(address_file), "--trace", str(self.directory / f"{name}.trace"), *options,
         ]  # fmt: skip
         self.start(name, command)
+
+    def start_watched(self, name: str, *options: str) -> None:
+        """An agent under its watchdog, as users start it; the process of that name is the watchdog."""
+        self.start_agent(name, *options, module="ferry_agent.watchdog")
+
+    def agent_pid(self, name: str) -> int:
+        """The process that has claimed the data directory."""
+        return int((self.directory / name / "agent.lock").read_text(encoding="ascii"))
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Signal a process; SIGKILL also reaps it."""

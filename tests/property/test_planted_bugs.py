@@ -68,8 +68,8 @@ def grants_without_a_session(patch: pytest.MonkeyPatch) -> None:
     """Rule L2: a host goes on in the session that ran out, and is granted what it asks for there."""
     lose = membership._lose
 
-    def lose_and_listen_on(turn: ClusterTurn, name: str, present: Attendance) -> None:
-        lose(turn, name, present)
+    def lose_and_listen_on(turn: ClusterTurn, name: str, present: Attendance, why: str) -> None:
+        lose(turn, name, present, why)
         if present.stream is not None and turn.state.attendance[name].stream is None:
             turn._told = [told for told in turn._told if not isinstance(told, CloseStream)]
             turn.state.streams[present.stream] = name
@@ -92,7 +92,7 @@ def a_closed_stream_taken_for_a_death(patch: pytest.MonkeyPatch) -> None:
         name = turn.state.streams.get(stream)
         on_stream_closed(turn, stream)
         if name is not None:
-            membership._lose(turn, name, turn.state.attendance[name])
+            membership._lose(turn, name, turn.state.attendance[name], "its stream was closed")
 
     patch.setattr(membership, "on_stream_closed", lose)
 
@@ -117,7 +117,7 @@ def a_new_life_admitted_inside_the_old_lease(patch: pytest.MonkeyPatch) -> None:
     def on_join(turn: ClusterTurn, stream: int, envelope: HostEnvelope, join: Join) -> None:
         known = turn.state.nodes.get(join.name)
         if known is not None and known.up and known.incarnation != envelope.incarnation:
-            membership._lose(turn, join.name, turn.state.attendance[join.name])
+            membership._lose(turn, join.name, turn.state.attendance[join.name], "it came back")
         membership._admit(turn, stream, envelope, join)
 
     patch.setattr(membership, "on_join", on_join)

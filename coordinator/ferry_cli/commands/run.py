@@ -20,8 +20,8 @@ def run_coordinator(context: typer.Context) -> None:
 
 @agent_app.command("run", context_settings=_PASS_ON, add_help_option=False)
 def run_agent(context: typer.Context) -> None:
-    """Run an agent in the foreground (its options: ferry agent run --help)."""
-    _execute("ferry_agent", context)
+    """Run an agent and its watchdog in the foreground (its options: ferry agent run --help)."""
+    _execute("ferry_agent.watchdog", context)
 
 
 def _execute(module: str, context: typer.Context) -> None:

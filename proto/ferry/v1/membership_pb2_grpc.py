@@ -39,6 +39,11 @@ class MembershipStub(object):
                 request_serializer=ferry_dot_v1_dot_membership__pb2.FromHost.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_membership__pb2.ToHost.FromString,
                 _registered_method=True)
+        self.CertifyDeath = channel.unary_unary(
+                '/ferry.v1.Membership/CertifyDeath',
+                request_serializer=ferry_dot_v1_dot_membership__pb2.DeathCertificate.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_membership__pb2.DeathNoted.FromString,
+                _registered_method=True)
 
 
 class MembershipServicer(object):
@@ -51,6 +56,13 @@ class MembershipServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CertifyDeath(self, request, context):
+        """From the parent process of an agent, once it has reaped it; answered when the cluster has acted on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MembershipServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +70,11 @@ def add_MembershipServicer_to_server(servicer, server):
                     servicer.Attend,
                     request_deserializer=ferry_dot_v1_dot_membership__pb2.FromHost.FromString,
                     response_serializer=ferry_dot_v1_dot_membership__pb2.ToHost.SerializeToString,
+            ),
+            'CertifyDeath': grpc.unary_unary_rpc_method_handler(
+                    servicer.CertifyDeath,
+                    request_deserializer=ferry_dot_v1_dot_membership__pb2.DeathCertificate.FromString,
+                    response_serializer=ferry_dot_v1_dot_membership__pb2.DeathNoted.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +104,33 @@ class Membership(object):
             '/ferry.v1.Membership/Attend',
             ferry_dot_v1_dot_membership__pb2.FromHost.SerializeToString,
             ferry_dot_v1_dot_membership__pb2.ToHost.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CertifyDeath(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Membership/CertifyDeath',
+            ferry_dot_v1_dot_membership__pb2.DeathCertificate.SerializeToString,
+            ferry_dot_v1_dot_membership__pb2.DeathNoted.FromString,
             options,
             channel_credentials,
             insecure,

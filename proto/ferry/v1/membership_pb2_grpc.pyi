@@ -19,6 +19,8 @@ class MembershipStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attend: _aio.StreamStreamMultiCallable[_membership_pb2.FromHost, _membership_pb2.ToHost]
     """One stream per node. The first message is Join. A refused Join ends the stream with a status."""
+    CertifyDeath: _aio.UnaryUnaryMultiCallable[_membership_pb2.DeathCertificate, _membership_pb2.DeathNoted]
+    """From the parent process of an agent, once it has reaped it; answered when the cluster has acted on it."""
 
 class MembershipServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -28,5 +30,13 @@ class MembershipServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_membership_pb2.FromHost], _abc.AsyncIterator[_membership_pb2.ToHost]],
     ) -> _abc.AsyncIterator[_membership_pb2.ToHost]:
         """One stream per node. The first message is Join. A refused Join ends the stream with a status."""
+
+    @_abc_1.abstractmethod
+    def CertifyDeath(
+        self,
+        request: _membership_pb2.DeathCertificate,
+        context: _aio.ServicerContext[_membership_pb2.DeathCertificate, _abc.Awaitable[_membership_pb2.DeathNoted]],
+    ) -> _abc.Awaitable[_membership_pb2.DeathNoted]:
+        """From the parent process of an agent, once it has reaped it; answered when the cluster has acted on it."""
 
 def add_MembershipServicer_to_server(servicer: MembershipServicer, server: _aio.Server) -> None: ...
