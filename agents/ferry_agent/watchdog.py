@@ -82,6 +82,8 @@ class Watchdog:
         self._look_after(self._agent, feed)
         code = self._agent.wait()
         _end_orphans()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         if self._life.incarnation:
             self._certify(code)
         return code if code >= 0 else 128 - code

@@ -102,7 +102,7 @@ class Cluster:
         elif isinstance(event, StreamClosed):
             membership.on_stream_closed(turn, event.stream)
         elif isinstance(event, DeathCertified):
-            membership.on_death_certified(turn, event)
+            membership.on_death_certified(turn, event.certificate)
         elif isinstance(event, Tick):
             membership.judge(turn)
         else:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ferry_types.messages import HostEnvelope
+from ferry_types.messages import DeathCertificate, HostEnvelope
 from ferry_types.migrations import MigrationOptions
 from ferry_types.vms import VmSpec
 
@@ -24,11 +24,9 @@ class StreamClosed:
 
 @dataclass(frozen=True, slots=True)
 class DeathCertified:
-    """The parent of a node's agent has reaped it and all that could run its VMs (rule C1)."""
+    """A watchdog has certified its agent's death."""
 
-    node: str
-    incarnation: str
-    cause: str
+    certificate: DeathCertificate
 
 
 @dataclass(frozen=True, slots=True)

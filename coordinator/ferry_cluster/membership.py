@@ -12,7 +12,6 @@ A lease is counted here from *receiving* a renewal, at the host from *sending* i
 from dataclasses import replace
 
 from ferry_cluster import moves, ownership
-from ferry_cluster.inputs import DeathCertified
 from ferry_cluster.records import NodeRecord
 from ferry_cluster.state import Attendance, PendingJoin
 from ferry_cluster.turn import Turn
@@ -20,6 +19,7 @@ from ferry_types.errors import Refusal, refused
 from ferry_types.events import NODE_LOST, NODE_UP
 from ferry_types.messages import (
     CancelMigration,
+    DeathCertificate,
     DiscardVm,
     GoOn,
     Grant,
@@ -199,7 +199,7 @@ def judge(turn: Turn) -> None:
             _lose(turn, name, present, f"it renewed no lease for {span_s:.2f} s")
 
 
-def on_death_certified(turn: Turn, certificate: DeathCertified) -> None:
+def on_death_certified(turn: Turn, certificate: DeathCertificate) -> None:
     """Fail over at once: nothing of that life runs any more (rule C1).
 
     It says nothing of any other life, and a proof needs no waiting, also after a stall (rule L5).

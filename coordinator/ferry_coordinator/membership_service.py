@@ -15,8 +15,8 @@ from ferry.v1 import membership_pb2, membership_pb2_grpc
 from ferry_cluster.inputs import DeathCertified, HostMessage
 from ferry_coordinator.driver import Driver
 from ferry_types.errors import FerryError, Refusal, malformed
-from ferry_types.messages import HostOrder, Join
-from ferry_wire.conversion import host_envelope_from_proto, host_order_to_proto
+from ferry_types.messages import DeathCertificate, HostOrder, Join
+from ferry_wire.conversion import from_proto, host_envelope_from_proto, host_order_to_proto
 from ferry_wire.servers import StreamOutbox
 
 JOIN_DEADLINE_S = 10.0
@@ -96,8 +96,10 @@ class MembershipService(membership_pb2_grpc.MembershipServicer):
         self, request: membership_pb2.DeathCertificate, _context: _Context
     ) -> membership_pb2.DeathNoted:
         """Note that a life of a node's agent is over; answered once its VMs have been given to others."""
-        cause = request.cause[:CAUSE_CHARACTERS_MAX]
-        await self._driver.submit(DeathCertified(request.node, request.incarnation, cause))
+        certificate = from_proto(request, DeathCertificate)
+        if len(certificate.cause) > CAUSE_CHARACTERS_MAX:
+            raise FerryError(malformed(f"a cause of death has more than {CAUSE_CHARACTERS_MAX} characters"))
+        await self._driver.submit(DeathCertified(certificate))
         return membership_pb2.DeathNoted()
 
     async def _hear(self, stream: int, messages: AsyncIterator[membership_pb2.FromHost]) -> None:

@@ -318,6 +318,18 @@ ToHost = (
 
 
 @dataclass(frozen=True, slots=True)
+class DeathCertificate:
+    """From the parent of a node's agent, which has reaped it and all that could run its VMs (rule C1).
+
+    It is about that incarnation and no other; ``cause`` says in words how it ended.
+    """
+
+    node: str
+    incarnation: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostOrder:
     """A message to one session of one incarnation, sent in one reign of a coordinator."""
 

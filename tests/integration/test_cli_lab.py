@@ -115,6 +115,14 @@ async def test_processes_are_killed_stopped_and_started_again(lab: LabRunner) ->
     assert (await lab.run("lab", "start", "node2"))[0] == 5
     assert (await lab.json("lab", "kill", "node2", "--signal", "CONT"))["state"] == "running"
 
+    assert (await lab.json("lab", "kill", "node2/watchdog"))["state"] == "dead"
+    orphan = next(each for each in (await lab.json("lab", "status"))["processes"] if each["name"] == "node2")
+    assert (orphan["state"], orphan["watchdog_pid"]) == ("running", None)
+    assert (await lab.run("lab", "start", "node2"))[0] == 5
+    assert (await lab.json("lab", "kill", "node2/power"))["pid"] is None
+    assert (await lab.run("lab", "kill", "node2/power"))[0] == 5
+    await lab.json("lab", "start", "node2")
+
     await lab.json("lab", "kill", "coordinator")
     assert (await lab.run("node", "list"))[0] == 3
     assert (await lab.json("lab", "status"))["nodes"] is None
@@ -123,8 +131,9 @@ async def test_processes_are_killed_stopped_and_started_again(lab: LabRunner) ->
 
     await lab.json("lab", "kill", "broker")
     assert (await lab.json("lab", "start", "broker"))["address"] == addresses["broker"]
-    code, out, _ = await lab.run("lab", "kill", "node9", "-o", "json")
-    assert (code, json.loads(out)["error"]["code"]) == (4, "not_found")
+    for nobody in ("node9", "node1/wall", "broker/power"):
+        code, out, _ = await lab.run("lab", "kill", nobody, "-o", "json")
+        assert (code, json.loads(out)["error"]["code"]) == (4, "not_found")
 
 
 async def test_down_cleans_up_without_notes_and_frozen_processes(lab: LabRunner) -> None:

@@ -7,11 +7,15 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from tests.integration.processes import MIB, Cluster, eventually
 
 from ferry.v1 import admin_pb2
+from ferry.v1.membership_pb2 import DeathCertificate
+from ferry.v1.membership_pb2_grpc import MembershipStub
 from ferry_types.profiles import PROFILES
 
 CERTIFIED_S_MAX = 1.0
@@ -143,3 +147,21 @@ def test_a_death_is_certified_to_a_coordinator_that_was_away(cluster: Cluster) -
     # Without the certificate it would wait a whole L(1+e) from its start (rule L5).
     assert fails_over(cluster, "a", "n1", killed_at) < FAST.coordinator_span_s + 1.5
     assert "its watchdog certifies its death" in lost_because(cluster, "n1")
+
+
+@pytest.mark.parametrize(("node", "incarnation"), [("n1", "0" * 32), ("n1", ""), ("n9", "0" * 32)])
+def test_a_certificate_of_nobody_who_lives_here_changes_nothing(
+    cluster: Cluster, node: str, incarnation: str
+) -> None:
+    stub: Any = MembershipStub(cluster.channel(cluster.address("coordinator")))
+    stub.CertifyDeath(DeathCertificate(node=node, incarnation=incarnation, cause="killed"), timeout=5)
+    assert {name: seen.state for name, seen in cluster.nodes().items()} == {"n1": "up", "n2": "up"}
+
+
+def test_a_certificate_with_a_novel_in_it_is_malformed(cluster: Cluster) -> None:
+    stub: Any = MembershipStub(cluster.channel(cluster.address("coordinator")))
+    living = cluster.nodes()["n1"].incarnation
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.CertifyDeath(DeathCertificate(node="n1", incarnation=living, cause="x" * 10_000), timeout=5)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert cluster.nodes()["n1"].state == "up"

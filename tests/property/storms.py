@@ -67,6 +67,8 @@ class Storm:
                     self.request(action)
             case "kill" if agent.alive:
                 world.kill_host(agent.name)
+                if world.happens(0.5):
+                    world.certify(agent)
                 world.later(rng.uniform(0.0, 4.0), lambda: world.start_host(agent.name))
             case "isolate" if agent.alive:
                 world.isolate_host(agent.name)

@@ -26,6 +26,7 @@ from ferry_host.turn import Turn as HostTurn
 from ferry_types.messages import (
     ArmHandOff,
     CancelMigration,
+    DeathCertificate,
     DiscardVm,
     Grant,
     HostEnvelope,
@@ -95,6 +96,18 @@ def a_closed_stream_taken_for_a_death(patch: pytest.MonkeyPatch) -> None:
             membership._lose(turn, name, turn.state.attendance[name], "its stream was closed")
 
     patch.setattr(membership, "on_stream_closed", lose)
+
+
+def a_certificate_for_whatever_life_is_there(patch: pytest.MonkeyPatch) -> None:
+    """Trap 18, rule C1: the certificate does not name an incarnation."""
+    on_death_certified = membership.on_death_certified
+
+    def lose_any(turn: ClusterTurn, certificate: DeathCertificate) -> None:
+        node = turn.state.nodes.get(certificate.node)
+        if node is not None:
+            on_death_certified(turn, replace(certificate, incarnation=node.incarnation))
+
+    patch.setattr(membership, "on_death_certified", lose_any)
 
 
 def a_restarted_coordinator_that_judges_at_once(patch: pytest.MonkeyPatch) -> None:
@@ -264,6 +277,7 @@ PLANTS: list[Plant] = [
     grants_without_a_look_at_the_term,
     grants_without_a_session,
     a_closed_stream_taken_for_a_death,
+    a_certificate_for_whatever_life_is_there,
     a_restarted_coordinator_that_judges_at_once,
     a_new_life_admitted_inside_the_old_lease,
     orders_of_an_older_session_obeyed,

@@ -110,19 +110,28 @@ def down(directory: DirectoryOption = None, output: OutputOption = Output.TABLE)
 
 @app.command()
 def kill(
-    process: Annotated[str, typer.Argument(help="A node (its agent), coordinator or broker.")],
+    process: Annotated[
+        str,
+        typer.Argument(
+            help="NODE (its agent), NODE/watchdog, NODE/power (both at once), coordinator or broker."
+        ),
+    ],
     number: Annotated[
         Signal, typer.Option("--signal", help="What to send.", case_sensitive=False)
     ] = Signal.KILL,
     directory: DirectoryOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Kill, stop or continue a process of the lab: to kill a node is a host failure."""
+    """Kill, stop or continue a process of the lab: to kill a node is a host failure.
+
+    STOP and CONT on a node act on its agent and its watchdog. A watchdog certifies the death of its agent, so
+    that the cluster fails over at once; after NODE/power nobody does, and the lease has to run out.
+    """
     killed = interrupts.run(
         lifecycle.kill(lab_directory(directory), process, signal.Signals[f"SIG{number.value}"])
     )
     if output is Output.JSON:
-        print_document(status.process_view(lab_directory(directory), killed))
+        print_document(status.signalled_view(lab_directory(directory), killed))
     else:
         tell(f"{process} (pid {killed.identity.pid}) {_EFFECTS[number]}")
 
@@ -138,7 +147,8 @@ def start(
     PowerShell: Start-ClusterNode.
     """
     started = interrupts.run(lifecycle.start(lab_directory(directory), process))
+    view = status.process_view(lab_directory(directory), started)
     if output is Output.JSON:
-        print_document(status.process_view(lab_directory(directory), started))
+        print_document(view)
     else:
-        tell(f"{process} (pid {started.identity.pid}) is up at {started.address}")
+        tell(f"{process} (pid {view['pid']}) is up at {started.address}")

@@ -157,8 +157,9 @@ async def _fail_over(stage: Stage) -> None:
     before = await find_vm(stage.admin, VM)
     tell.chapter(f"The power fails on {before.node}")
     tell.say(
-        f"{before.node}, where {VM} runs now, is killed (SIGKILL): no goodbye, nothing saved. Nobody can "
-        "know at once whether it is dead or merely silent, and two hosts must never run one VM. So the "
+        f"{before.node}, where {VM} runs now, is killed together with its watchdog (SIGKILL): no goodbye, "
+        "nothing saved, and nobody left to certify the death. Nobody can know at once whether it is dead or "
+        "merely silent, and two hosts must never run one VM. So the "
         f"coordinator waits until the lease must have run out on every clock "
         f"({PROFILE.coordinator_span_s:.2f} s after the last renewal), and then boots {VM} elsewhere."
     )
@@ -166,7 +167,7 @@ async def _fail_over(stage: Stage) -> None:
     after_id = await newest_event_id(stage.admin)
     stage.echo.books.count_anew()
     killed_at_us = time.time_ns() // 1000
-    await lifecycle.kill(stage.directory, before.node, signal.SIGKILL)
+    await lifecycle.kill(stage.directory, f"{before.node}/power", signal.SIGKILL)
     async with asyncio.timeout(FAILOVER_DEADLINE_S):
         story = await watch_failover(stage.admin, VM, before, killed_at_us, after_id)
     await asyncio.sleep(LISTEN_S)

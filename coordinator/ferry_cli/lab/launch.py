@@ -46,9 +46,9 @@ def start_coordinator(directory: Path, spec: LabSpec, broker: str) -> LabProcess
 
 
 def start_agent(directory: Path, name: str, spec: LabSpec, lab: Lab) -> LabProcess:
-    """Start an agent of a lab whose coordinator (and broker) listen already."""
+    """Start an agent, under its watchdog, of a lab whose coordinator (and broker) listen already."""
     command = _module(
-        "ferry_agent",
+        "ferry_agent.watchdog",
         name=name,
         dir=str(directory / "nodes" / name),
         coordinator=lab.process(COORDINATOR).address,

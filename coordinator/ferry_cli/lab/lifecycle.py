@@ -32,7 +32,7 @@ from ferry_cli.lab.state import (
     sole_use,
     write_lab,
 )
-from ferry_types.errors import FerryError, failed, refused
+from ferry_types.errors import FerryError, failed, not_found, refused
 from ferry_types.vms import NodeState
 
 Progress = Callable[[str], None]
@@ -117,23 +117,50 @@ async def down(directory: Path) -> list[str]:
 
 
 async def kill(directory: Path, name: str, number: signal.Signals) -> LabProcess:
-    """Kill, stop or continue a process of the lab, and wait until it is so. Raises FerryError."""
+    """Kill, stop or continue a process of the lab, and wait until it is so. Raises FerryError.
+
+    ``name``: a process, or for a node ``NODE`` (its agent; with its watchdog for anything but to kill it),
+    ``NODE/watchdog``, or ``NODE/power``, both at once. What is returned has the identity of who was meant.
+    """
     with sole_use(_existing(directory)):
-        process = existing_lab(directory).process(name)
+        node, _, part = name.partition("/")
+        process = existing_lab(directory).process(node)
+        targets = _targets(directory, process, part, number)
         wanted = {
             signal.SIGKILL: RunState.DEAD,
             signal.SIGSTOP: RunState.STOPPED,
             signal.SIGCONT: RunState.RUNNING,
         }[number]
-        if not processes.send_signal(process.identity, number):
+        if not [identity for identity in targets if processes.send_signal(identity, number)]:
             raise FerryError(
-                refused("process running", f"{name} does not run", f"start it with ferry lab start {name}")
+                refused("process running", f"{name} does not run", f"start it with ferry lab start {node}")
             )
-        if not await processes.await_state([process.identity], wanted, KILLED_S):
-            raise FerryError(
-                failed(f"{name} (pid {process.identity.pid}) is not {wanted} after {KILLED_S:.0f} s")
-            )
-        return process
+        if not await processes.await_state(targets, wanted, KILLED_S):
+            pids = ", ".join(str(identity.pid) for identity in targets)
+            raise FerryError(failed(f"{name} (pid {pids}) is not {wanted} after {KILLED_S:.0f} s"))
+        return replace(process, identity=targets[-1])
+
+
+def _targets(
+    directory: Path, process: LabProcess, part: str, number: signal.Signals
+) -> list[ProcessIdentity]:
+    """Whom a signal goes to, in order: without its watchdog, nobody can certify an agent's death."""
+    if part and (process.kind is not Kind.AGENT or part not in {"watchdog", "power"}):
+        hint = "a node has NODE, NODE/watchdog and NODE/power, any other process its name alone"
+        raise FerryError(not_found(f"the lab has no process {process.name}/{part}", hint))
+    if process.kind is not Kind.AGENT or part == "watchdog":
+        return [process.identity]
+    agent = agent_of(directory, process)
+    whole = [process.identity] if part == "power" or number is not signal.SIGKILL else []
+    present = [identity for identity in whole if processes.observe(identity) is not RunState.DEAD]
+    return present if agent is None else [*present, agent]
+
+
+def agent_of(directory: Path, process: LabProcess) -> ProcessIdentity | None:
+    """The agent of a node, whether its watchdog lives or not; None if it has ended."""
+    marked = processes.find_marked(directory)
+    agents = (each for name, each in marked if name == process.name and each != process.identity)
+    return next(agents, None)
 
 
 async def start(directory: Path, name: str) -> LabProcess:
@@ -141,12 +168,15 @@ async def start(directory: Path, name: str) -> LabProcess:
     with sole_use(_existing(directory)):
         lab = existing_lab(directory)
         process = lab.process(name)
-        observed = processes.observe(process.identity)
+        agent = agent_of(directory, process) if process.kind is Kind.AGENT else None
+        if process.kind is Kind.AGENT and agent is None:
+            await _end([process.identity])  # it may still be telling of its agent's death
+        observed = processes.observe(agent or process.identity)
         if observed is not RunState.DEAD:
             hint = (
                 f"let it go on with ferry lab kill {name} --signal CONT"
                 if observed is RunState.STOPPED
-                else ""
+                else f"end it first with ferry lab kill {name}"
             )
             raise FerryError(refused("process dead", f"{name} is {observed}", hint))
         before = await _incarnations(lab) if process.kind is Kind.AGENT else {}
@@ -160,7 +190,7 @@ async def start(directory: Path, name: str) -> LabProcess:
             expected = {
                 agent.name: ""
                 for agent in lab.agents
-                if processes.observe(agent.identity) is RunState.RUNNING
+                if processes.observe(agent.identity) is RunState.RUNNING and agent_of(directory, agent)
             }
         if process.kind is not Kind.BROKER:
             await _joined(directory, lab, expected, JOIN_DEADLINE_S)
@@ -234,6 +264,9 @@ async def _end_all(directory: Path) -> list[str]:
     except FerryError:
         lab = None  # damaged notes: the processes are found by their mark
     noted = [(process.name, process.identity) for process in lab.processes] if lab else []
+    for agent in lab.agents if lab else ():
+        # Nobody is left to be told of a death, and a watchdog without its agent has nothing else to do.
+        processes.send_signal(agent.identity, signal.SIGKILL)
     for name, identity in noted:
         if processes.observe(identity) is not RunState.DEAD:
             ended[name] = None

@@ -55,7 +55,10 @@ class LabSpec:
 
 @dataclass(frozen=True, slots=True)
 class LabProcess:
-    """A process of the lab, and the command that starts it again at the addresses that it has."""
+    """A process of the lab, and the command that starts it again at the addresses that it has.
+
+    A node's is its watchdog, the parent of its agent.
+    """
 
     name: str
     kind: Kind

@@ -1,12 +1,13 @@
 """What ``lab status`` shows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ferry.v1 import admin_pb2
-from ferry_cli.lab import processes
-from ferry_cli.lab.state import COORDINATOR, Lab, LabProcess, log_file
+from ferry_cli.lab import lifecycle, processes
+from ferry_cli.lab.state import COORDINATOR, Kind, Lab, LabProcess, log_file
 from ferry_cli.output import print_table, say
 from ferry_cli.tables import UNKNOWN
 from ferry_cli.views import node_view
@@ -25,7 +26,19 @@ def status_view(directory: Path, lab: Lab, nodes: Sequence[admin_pb2.Node] | Non
 
 
 def process_view(directory: Path, process: LabProcess) -> dict[str, Any]:
-    """A process of the lab as JSON; ``pid`` is null when it has ended."""
+    """A process of the lab as JSON; ``pid`` is null when it has ended. A node's is its agent."""
+    if process.kind is not Kind.AGENT:
+        return signalled_view(directory, process)
+    agent = lifecycle.agent_of(directory, process)
+    view = signalled_view(directory, process if agent is None else replace(process, identity=agent))
+    if agent is None:
+        view |= {"state": processes.RunState.DEAD.value, "pid": None}
+    alive = processes.observe(process.identity) is not processes.RunState.DEAD
+    return view | {"watchdog_pid": process.identity.pid if alive else None}
+
+
+def signalled_view(directory: Path, process: LabProcess) -> dict[str, Any]:
+    """That very process as JSON, be it a watchdog; ``pid`` is null when it has ended."""
     state = processes.observe(process.identity)
     return {
         "name": process.name,

@@ -8,6 +8,7 @@ from ferry_cluster.inputs import (
     CreateVm,
     HostMessage,
     MigrateVm,
+    StreamClosed,
     Tick,
 )
 from ferry_cluster.state import ClusterSettings
@@ -69,6 +70,9 @@ class Bench:
             **changes,
         }
         return self.handle(HostMessage(stream, HostEnvelope(life, session, Join(**fields))))
+
+    def handle_closed(self, stream: int) -> list[Command]:
+        return self.handle(StreamClosed(stream))
 
     def run_vm(self, name: str, number: int) -> None:
         self.handle(CreateVm(7, make_spec(name), f"h{number}", True))
