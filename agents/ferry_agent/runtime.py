@@ -53,6 +53,8 @@ class HostRuntime:
         self.outgoing = OutgoingMoves(rack, failpoints, self.submit)
         self.send: Callable[[HostEnvelope], None] = lambda _envelope: None
         self.cluster = ""
+        self.evicted = False
+        """Set once the cluster has sent this host away for good: it leaves nothing on the bus."""
         self.welcomed = asyncio.Event()
         """Set once the coordinator has admitted this host; ``cluster`` is known then."""
         self._gate = gate

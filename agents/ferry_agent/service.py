@@ -23,7 +23,7 @@ from ferry_agent.migration.target import MigrationServicer
 from ferry_agent.runtime import HostRuntime
 from ferry_agent.settings import AgentSettings
 from ferry_agent.telemetry import publish_telemetry
-from ferry_agent.uplink import Uplink
+from ferry_agent.uplink import EVICTED, Uplink
 from ferry_host import inputs
 from ferry_host.state import HostIdentity
 from ferry_types.errors import FerryError, failed
@@ -106,6 +106,9 @@ async def _work(
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             await task
+    except FerryError as error:
+        runtime.evicted = error.refusal.rule == EVICTED
+        raise
     finally:
         for task in tasks:
             task.cancel()
@@ -123,7 +126,9 @@ async def _watch_over_bus(settings: AgentSettings, runtime: HostRuntime) -> None
     try:
         await publish_telemetry(runtime, bus)
     finally:
-        await bus.close()
+        if runtime.evicted:
+            bus.clear(topics.node_telemetry(runtime.cluster, settings.name))
+        await bus.close(leave_nothing=runtime.evicted)
         await running
 
 

@@ -20,8 +20,9 @@ OUTBOX_MAX = 1024
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 1.0
 
-FATAL_RULES = frozenset({"live name claimed", "identity in use", "node limit"})
-"""Refusals of a join that trying again does not change."""
+EVICTED = "evicted"
+FATAL_RULES = frozenset({"live name claimed", "identity in use", "node limit", EVICTED})
+"""Refusals that trying again does not change."""
 
 _log = structlog.get_logger("uplink")
 

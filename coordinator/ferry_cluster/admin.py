@@ -5,13 +5,13 @@ A request is refused as a whole, with the name of the rule, or accepted as a who
 
 from dataclasses import replace
 
-from ferry_cluster import moves, ownership
-from ferry_cluster.inputs import CancelMove, CreateVm, MigrateVm, RemoveVm, TurnOffVm, TurnOnVm
+from ferry_cluster import membership, moves, ownership
+from ferry_cluster.inputs import CancelMove, CreateVm, EvictNode, MigrateVm, RemoveVm, TurnOffVm, TurnOnVm
 from ferry_cluster.placement import check_host, choose_host
 from ferry_cluster.records import MigrationRecord, Ownership, VmRecord
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, not_found, refused
-from ferry_types.events import MIGRATION_CHANGED, VM_CHANGED
+from ferry_types.events import MIGRATION_CHANGED, NODE_EVICTED, VM_CHANGED
 from ferry_types.messages import StopVm
 from ferry_types.migrations import ENDED, MigrationState
 
@@ -202,3 +202,28 @@ def on_cancel(turn: Turn, event: CancelMove) -> None:
     else:
         moves.end(turn, move, MigrationState.CANCELLED, "cancelled on request")
         turn.reply(event.request, turn.state.migrations[move.id])
+
+
+def on_evict(turn: Turn, event: EvictNode) -> None:
+    """Remove a node, dead or alive, that has no VMs any more; answered with its name."""
+    node = turn.state.nodes.get(event.node)
+    problem = no_node(event.node) if node is None else _eviction_problem(turn, event.node)
+    if node is None or problem is not None:
+        turn.reply(event.request, problem or no_node(event.node))
+        return
+    membership.forget(turn, node)
+    turn.log(NODE_EVICTED, f"node {node.name} was evicted", node.name)
+    turn.reply(event.request, node.name)
+
+
+def _eviction_problem(turn: Turn, name: str) -> Refusal | None:
+    vms = [vm.spec.name for vm in turn.state.owned_by(name)]
+    if vms:
+        some = ", ".join(vms[:3]) + (f" and {len(vms) - 3} more" if len(vms) > 3 else "")
+        hint = "move or stop them first: ferry vm migrate, ferry vm stop"
+        return refused("node empty", f"{name} has VMs: {some}", hint)
+    under_way = [move.id for move in turn.state.active_migrations() if name in (move.source, move.target)]
+    if under_way:
+        hint = f"wait for it, or cancel it: ferry migration cancel {under_way[0]}"
+        return refused("node empty", f"{name} takes part in {', '.join(under_way)}", hint)
+    return None

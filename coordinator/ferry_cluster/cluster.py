@@ -14,6 +14,7 @@ from ferry_cluster.inputs import (
     CreateVm,
     DeathCertified,
     Event,
+    EvictNode,
     HostMessage,
     MigrateVm,
     RemoveVm,
@@ -55,6 +56,7 @@ _REQUESTS: Mapping[type, Callable[[Turn, Any], None]] = {
     RemoveVm: admin.on_remove,
     MigrateVm: admin.on_migrate,
     CancelMove: admin.on_cancel,
+    EvictNode: admin.on_evict,
 }
 
 _REPORTS: Mapping[type, Callable[[Turn, NodeRecord, Any], None]] = {

@@ -89,5 +89,13 @@ class CancelMove:
     migration_id: str
 
 
-AdminRequest = CreateVm | TurnOnVm | TurnOffVm | RemoveVm | MigrateVm | CancelMove
+@dataclass(frozen=True, slots=True)
+class EvictNode:
+    """An admin removes a node from the cluster, dead or alive."""
+
+    request: int
+    node: str
+
+
+AdminRequest = CreateVm | TurnOnVm | TurnOffVm | RemoveVm | MigrateVm | CancelMove | EvictNode
 Event = HostMessage | StreamClosed | DeathCertified | Tick | AdminRequest

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ferry_cluster import moves, ownership
 from ferry_cluster.records import NodeRecord
-from ferry_cluster.state import Attendance, PendingJoin
+from ferry_cluster.state import EVERY_SESSION, Attendance, PendingJoin
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
 from ferry_types.events import NODE_LOST, NODE_UP
@@ -32,8 +32,6 @@ from ferry_types.messages import (
 )
 from ferry_types.profiles import STALL_AFTER_BEATS
 from ferry_types.vms import ImagePhase
-
-_EVERY_SESSION = 2**64 - 1
 
 _INCOMING = frozenset({ImagePhase.PREPARING, ImagePhase.RECEIVING, ImagePhase.READY})
 
@@ -178,6 +176,19 @@ def on_renewal(turn: Turn, node: NodeRecord, message: Renewal) -> None:
     turn.order(node.name, Grant(message.seq))
 
 
+def forget(turn: Turn, node: NodeRecord) -> None:
+    """Remove a node that owns nothing and takes part in no move: a process of it that lives is sent away."""
+    streams = [turn.state.attendance.pop(node.name, Attendance()).stream]
+    if (waiting := turn.state.pending.pop(node.name, None)) is not None:
+        streams.append(waiting.stream)
+    for stream in streams:
+        if stream is not None:
+            turn.close(stream, refused("evicted", f"node {node.name} was evicted from the cluster"))
+    turn.delete(node)
+    for vm in [vm for vm, nodes in turn.state.refused_by.items() if node.name in nodes]:
+        turn.state.refused_by[vm] -= {node.name}
+
+
 def on_stream_closed(turn: Turn, stream: int) -> None:
     """Forget the stream; the node stays what it was until its lease runs out."""
     for name, waiting in list(turn.state.pending.items()):
@@ -213,7 +224,7 @@ def on_death_certified(turn: Turn, certificate: DeathCertificate) -> None:
     # What the dead life has sent may still arrive: none of its sessions joins again.
     present = turn.state.attendance[node.name]
     if turn.state.nodes[node.name].incarnation == certificate.incarnation:
-        turn.attend(node.name, replace(present, lost_session=_EVERY_SESSION))
+        turn.attend(node.name, replace(present, lost_session=EVERY_SESSION))
 
 
 def _lose(turn: Turn, name: str, present: Attendance, why: str) -> None:

@@ -37,6 +37,10 @@ class ClusterSettings:
         return RULES[self.era]
 
 
+EVERY_SESSION = 2**64 - 1
+"""``Attendance.lost_session`` of a life that is certified dead (rule C1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attendance:
     """A node's presence, as far as this reign knows it.

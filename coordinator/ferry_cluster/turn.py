@@ -72,11 +72,13 @@ class Turn:
         self.state.put(record)
         self.touch(record)
 
-    def delete(self, record: VmRecord | Ownership | RaisedEpoch | MigrationRecord) -> None:
+    def delete(self, record: NodeRecord | VmRecord | Ownership | RaisedEpoch | MigrationRecord) -> None:
         """Forget a record."""
         self._guard(record)
         self._writes[record.key] = None
         match record:
+            case NodeRecord():
+                del self.state.nodes[record.name]
             case VmRecord():
                 del self.state.vms[record.spec.name]
             case Ownership():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ferry_cluster.moves import slots_wanting
 from ferry_cluster.records import MigrationRecord, Origin, Ownership, VmRecord
-from ferry_cluster.state import ClusterSettings, ClusterState
+from ferry_cluster.state import EVERY_SESSION, ClusterSettings, ClusterState
 from ferry_types.messages import MigrationProgress
 from ferry_types.migrations import MigrationState
 from ferry_types.vms import Capacity, NodeState, VmSpec, VmState
@@ -56,7 +56,10 @@ def node_view(state: ClusterState, name: str, used_bytes: int) -> NodeView:
     if name in state.pending:
         shown, reason = NodeState.JOINING, "waits until the lease of its former life has run out"
     elif not node.up:
-        shown, reason = NodeState.DOWN, "its lease has run out"
+        present = state.attendance.get(name)
+        certified = present is not None and present.lost_session == EVERY_SESSION
+        shown = NodeState.DOWN
+        reason = "its death was certified" if certified else "its lease has run out"
     elif state.attendance.get(name) is None or state.attendance[name].stream is None:
         reason = "not connected; its lease has not run out"
     return NodeView(

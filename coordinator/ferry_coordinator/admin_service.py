@@ -15,6 +15,7 @@ from ferry_cluster.cluster import Cluster
 from ferry_cluster.inputs import (
     CancelMove,
     CreateVm,
+    EvictNode,
     MigrateVm,
     RemoveVm,
     TurnOffVm,
@@ -63,6 +64,13 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             lambda cluster: [cluster.node_view(name)] if name else cluster.node_views()
         )
         return admin_pb2.NodeList(nodes=[node_answer(view) for view in views])
+
+    async def EvictNode(self, request: admin_pb2.NodeRequest, _context: _Context) -> admin_pb2.Node:
+        """Remove a node that has no VMs; answered with its last state."""
+        name = _name(request.name, "node name")
+        last = await self._driver.read(lambda cluster: cluster.node_view(name))
+        await self._driver.ask(lambda number: EvictNode(number, name))
+        return node_answer(last)
 
     async def CreateVm(self, request: admin_pb2.CreateVmRequest, _context: _Context) -> admin_pb2.Vm:
         """Create a VM; answered when it runs, unless it is not to be started."""

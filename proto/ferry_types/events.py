@@ -38,6 +38,7 @@ _WORKER = "Microsoft-Windows-Hyper-V-Worker"
 _WORKER_LOG = "Microsoft-Windows-Hyper-V-Worker-Admin"
 
 NODE_UP = EventKind("Hyperferry", "Membership", Level.INFORMATION, 0)
+NODE_EVICTED = EventKind("Hyperferry", "Membership", Level.INFORMATION, 0)
 NODE_LOST = EventKind("System", _CLUSTERING, Level.CRITICAL, 1135)
 ROLE_FAILED = EventKind("System", _CLUSTERING, Level.ERROR, 1205)
 COORDINATOR_UP = EventKind("Hyperferry", "Coordinator", Level.INFORMATION, 0)

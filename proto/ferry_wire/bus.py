@@ -185,8 +185,13 @@ class BusClient:
                 await asyncio.wait_for(self._closing.wait(), pause_s * random.uniform(0.5, 1.0))  # noqa: S311
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-    async def close(self, deadline_s: float = CLOSE_DEADLINE_S) -> None:
-        """Send what is queued, say ``offline`` and end ``run``, all within the deadline or not at all."""
+    async def close(self, deadline_s: float = CLOSE_DEADLINE_S, *, leave_nothing: bool = False) -> None:
+        """Send what is queued, say ``offline`` and end ``run``, all within the deadline or not at all.
+
+        ``leave_nothing``: say nothing, and have the broker forget this process's status instead.
+        """
+        if leave_nothing:
+            self._offline = b""
         self._drain_until = asyncio.get_running_loop().time() + deadline_s / 2
         self._closing.set()
         self._wake.set()
@@ -290,7 +295,12 @@ class NullBus:
         """Wait for ``close``."""
         await self._closing.wait()
 
-    async def close(self, deadline_s: float = CLOSE_DEADLINE_S) -> None:  # noqa: ARG002 - as BusClient has it
+    async def close(  # as BusClient has it
+        self,
+        deadline_s: float = CLOSE_DEADLINE_S,  # noqa: ARG002
+        *,
+        leave_nothing: bool = False,  # noqa: ARG002
+    ) -> None:
         """End ``run``."""
         self._closing.set()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
@@ -261,3 +262,37 @@ def test_a_broker_that_is_away_is_missed_by_nobody(kind: str, number: signal.Sig
         else:
             broker.start()
         eventually(lambda: as_the_coordinator_says(cluster, retained(broker)), what="state told again")
+
+
+def on_the_bus(seen: dict[str, Any], node: str) -> list[str]:
+    """Topics that are about a node."""
+    return [topic for topic in seen if f"/{node}/" in topic]
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+def test_an_evicted_node_leaves_nothing_behind_dead_or_alive(kind: str, tmp_path: Path) -> None:
+    with published_cluster(kind, tmp_path) as (cluster, broker):
+        eventually(lambda: topics.node_telemetry(CLUSTER, "n2") in retained(broker), what="figures of n2")
+        with pytest.raises(grpc.RpcError) as refused:
+            cluster.admin.EvictNode(admin_pb2.NodeRequest(name="n1"), timeout=5)
+        assert "n1 has VMs: web" in str(refused.value)
+
+        cluster.admin.EvictNode(admin_pb2.NodeRequest(name="n2"), timeout=5)
+        assert cluster.processes["n2"].wait(10) == 5
+        assert "was evicted" in cluster.log("n2")
+        assert set(cluster.nodes()) == {"n1"}
+        eventually(lambda: not on_the_bus(retained(broker), "n2"), what="nothing of n2 on the bus")
+
+        cluster.start_agent("n2", "--broker", broker.address)
+        cluster.wait_up("n2")
+        cluster.kill("n1")
+        eventually(lambda: cluster.vm("web").node == "n2", what="failover")
+        cluster.wait_running("web")
+        eventually(lambda: state_of(retained(broker).get(process("n1"))) == "offline", what="last will")
+        cluster.admin.EvictNode(admin_pb2.NodeRequest(name="n1"), timeout=5)
+        eventually(lambda: not on_the_bus(retained(broker), "n1"), what="nothing of n1 on the bus")
+        cluster.kill("coordinator")
+        cluster.restart_coordinator()
+        cluster.wait_up("n2")
+        assert set(cluster.nodes()) == {"n2"}
+        assert not on_the_bus(retained(broker), "n1")

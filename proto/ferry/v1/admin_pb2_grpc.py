@@ -41,6 +41,11 @@ class AdminStub(object):
                 request_serializer=ferry_dot_v1_dot_admin__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_admin__pb2.NodeList.FromString,
                 _registered_method=True)
+        self.EvictNode = channel.unary_unary(
+                '/ferry.v1.Admin/EvictNode',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.NodeRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Node.FromString,
+                _registered_method=True)
         self.CreateVm = channel.unary_unary(
                 '/ferry.v1.Admin/CreateVm',
                 request_serializer=ferry_dot_v1_dot_admin__pb2.CreateVmRequest.SerializeToString,
@@ -113,6 +118,13 @@ class AdminServicer(object):
 
     def ListNodes(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvictNode(self, request, context):
+        """answers with its last state
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -213,6 +225,11 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=ferry_dot_v1_dot_admin__pb2.ListNodesRequest.FromString,
                     response_serializer=ferry_dot_v1_dot_admin__pb2.NodeList.SerializeToString,
             ),
+            'EvictNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvictNode,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.NodeRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Node.SerializeToString,
+            ),
             'CreateVm': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateVm,
                     request_deserializer=ferry_dot_v1_dot_admin__pb2.CreateVmRequest.FromString,
@@ -306,6 +323,33 @@ class Admin(object):
             '/ferry.v1.Admin/ListNodes',
             ferry_dot_v1_dot_admin__pb2.ListNodesRequest.SerializeToString,
             ferry_dot_v1_dot_admin__pb2.NodeList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvictNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/EvictNode',
+            ferry_dot_v1_dot_admin__pb2.NodeRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Node.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,6 +17,8 @@ GRPC_VERSION: str
 class AdminStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.NodeList]
+    EvictNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.NodeRequest, _admin_pb2.Node]
+    """answers with its last state"""
     CreateVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateVmRequest, _admin_pb2.Vm]
     """answers when it runs, or was refused"""
     ListVms: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListVmsRequest, _admin_pb2.VmList]
@@ -48,6 +50,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListNodesRequest,
         context: _aio.ServicerContext[_admin_pb2.ListNodesRequest, _abc.Awaitable[_admin_pb2.NodeList]],
     ) -> _abc.Awaitable[_admin_pb2.NodeList]: ...
+
+    @_abc_1.abstractmethod
+    def EvictNode(
+        self,
+        request: _admin_pb2.NodeRequest,
+        context: _aio.ServicerContext[_admin_pb2.NodeRequest, _abc.Awaitable[_admin_pb2.Node]],
+    ) -> _abc.Awaitable[_admin_pb2.Node]:
+        """answers with its last state"""
 
     @_abc_1.abstractmethod
     def CreateVm(

@@ -81,6 +81,10 @@ class FakeCoordinator(AdminServicer):
         self._note("ListNodes", request)
         return admin_pb2.NodeList(nodes=[node for node in self.nodes if request.name in ("", node.name)])
 
+    async def EvictNode(self, request: Any, context: Any) -> admin_pb2.Node:
+        self._note("EvictNode", request)
+        return next(node for node in self.nodes if node.name == request.name)
+
     async def ListVms(self, request: Any, context: Any) -> admin_pb2.VmList:
         self._note("ListVms", request)
         return admin_pb2.VmList(vms=[self._vm(request.name)] if request.name else self.vms)

@@ -56,6 +56,16 @@ async def test_a_refusal_of_a_rule_is_exit_5_and_names_the_rule(ferry: Any, clus
     assert plain.err == "ferry: a is on n1 already; choose another node\n"
 
 
+async def test_an_evicted_node_is_shown_as_it_was(ferry: Any, cluster: Any) -> None:
+    cluster.nodes = [admin_pb2.Node(name="n1", state="down", incarnation="ab" * 16, address="h:1")]
+    ran = await ferry("node", "evict", "n1", "-o", "json")
+    assert (ran.code, ran.document["name"], ran.document["state"]) == (0, "n1", "down")
+    assert (await ferry("node", "evict", "n1")).out == "n1 is evicted\n"
+    cluster.refusals["EvictNode"] = FerryError(refused("node empty", "n1 has VMs: a", "move them first"))
+    ran = await ferry("node", "evict", "n1", "-o", "json")
+    assert (ran.code, ran.document["error"]["rule"]) == (5, "node empty")
+
+
 async def test_other_failures_are_exit_1(ferry: Any, cluster: Any) -> None:
     cluster.refusals["CreateVm"] = FerryError(failed("n1: /x cannot be read"))
     assert (await ferry("vm", "create", "a", "--fill", "/x")).code == 1
