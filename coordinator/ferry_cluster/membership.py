@@ -56,7 +56,7 @@ def on_join(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None
         former = turn.state.pending.get(join.name)
         if former is not None and former.stream != stream:
             turn.close(former.stream, _claimed(join.name))
-        turn.state.pending[join.name] = PendingJoin(stream, envelope)
+        turn.state.pending[join.name] = PendingJoin(stream, envelope, turn.now)
         reason = f"the former agent of {join.name} may still run: waiting until its lease has run out"
         turn.tell(stream, envelope.incarnation, envelope.session, Wait(reason))
         turn.attend(join.name, turn.state.attendance[join.name])
@@ -89,11 +89,7 @@ def _join_problem(turn: Turn, known: NodeRecord | None, envelope: HostEnvelope, 
         return refused("session", "this session has ended", "begin a new one") if stale else None
     if not known.up:
         return None
-    if known.uuid != join.uuid:
-        return _claimed(join.name)
-    renewed_at = (present.lease_until or 0.0) - turn.settings.timing.coordinator_span_s
-    fresh = turn.now - renewed_at < STALL_AFTER_BEATS * turn.settings.timing.beat_s
-    return _claimed(join.name) if present.stream is not None and fresh else None
+    return _claimed(join.name) if known.uuid != join.uuid else None
 
 
 def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
@@ -172,8 +168,23 @@ def on_renewal(turn: Turn, node: NodeRecord, message: Renewal) -> None:
         turn.state.attendance[node.name] = renewed
     else:  # after a stall: it may take VMs again
         turn.attend(node.name, renewed)
+    _refuse_a_copy(turn, node)
     turn.needs_term()
     turn.order(node.name, Grant(message.seq))
+
+
+def _refuse_a_copy(turn: Turn, node: NodeRecord) -> None:
+    """Whoever waits for a life that goes on renewing is no later life of that host (rule O3).
+
+    A renewal may have been under way when its sender died, so one that comes soon proves nothing; nor does
+    any that this process has left lying.
+    """
+    waiting = turn.state.pending.get(node.name)
+    patience_s = STALL_AFTER_BEATS * turn.settings.timing.beat_s
+    if waiting is not None and turn.now >= max(waiting.since + patience_s, turn.state.judge_after):
+        del turn.state.pending[node.name]
+        turn.close(waiting.stream, _claimed(node.name))
+        turn.attend(node.name, turn.state.attendance[node.name])
 
 
 def forget(turn: Turn, node: NodeRecord) -> None:

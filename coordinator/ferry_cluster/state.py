@@ -57,10 +57,14 @@ class Attendance:
 
 @dataclass(frozen=True, slots=True)
 class PendingJoin:
-    """A new life of a node whose former life may still be running (rule C1: it waits in joining)."""
+    """A new life of a node whose former life may still be running (rule C1: it waits in joining).
+
+    ``since``: when it asked, in the coordinator's monotonic seconds.
+    """
 
     stream: int
     envelope: HostEnvelope
+    since: float
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.unit.cluster.core_bench import LOST_AFTER_S, Bench, commit_of, make_spec, orders
+from tests.unit.cluster.core_bench import FAST, LOST_AFTER_S, Bench, commit_of, make_spec, orders
 
 from ferry_cluster.cluster import Cluster
 from ferry_cluster.commands import CheckTerm, CloseStream, Commit, Guard, Reply
@@ -121,8 +121,35 @@ def test_a_live_name_is_not_given_away() -> None:
     [closed] = bench.join(1, stream=8, uuid="other", life="thief")
     assert isinstance(closed, CloseStream)
     assert closed.reason.rule == "live name claimed"
-    [again] = bench.join(1, stream=9, life="copy of the data directory")
-    assert isinstance(again, CloseStream)
+
+
+def test_a_copy_of_a_host_is_sent_away_once_the_first_has_renewed_again() -> None:
+    bench = Bench(1)
+    until = bench.now + LOST_AFTER_S  # a coordinator that has just started judges nobody
+    while bench.now < until:
+        bench.now += FAST.beat_s
+        bench.say(1, Renewal(2))
+    bench.join(1, stream=9, life="copy of the data directory")
+    assert bench.cluster.node_view("h1").state == "joining"
+    assert not [c for c in bench.say(1, Renewal(2)) if isinstance(c, CloseStream)]
+    bench.wait(2 * FAST.beat_s)
+    closed, *_ = [c for c in bench.say(1, Renewal(3)) if isinstance(c, CloseStream)]
+    assert (closed.stream, closed.reason.rule) == (9, "live name claimed")
+    assert bench.cluster.node_view("h1").state == "up"
+
+
+def test_renewals_that_a_frozen_coordinator_left_lying_turn_no_later_life_away() -> None:
+    bench = Bench()
+    bench.join(1, stream=9, life="second")
+    bench.now += 10.0
+    assert not [c for c in bench.say(1, Renewal(2)) if isinstance(c, CloseStream)]
+    bench.handle(StreamClosed(1))
+    until = bench.now + LOST_AFTER_S + 0.1
+    while bench.now < until:
+        bench.now += 0.2
+        bench.say(2, Renewal(2))
+        bench.handle(Tick())
+    assert bench.cluster.state.nodes["h1"].incarnation == "second"
 
 
 def test_a_new_life_waits_until_the_old_lease_has_run_out() -> None:
