@@ -5,7 +5,7 @@ left behind, and only then certifies its death to the coordinator, which need no
 out. It knows which life it certifies from a pipe that only its own child has: a watchdog that was started
 again knows of no earlier agent and certifies none.
 
-As long as the agent lives this process needs nothing but the standard library, and 12 MB.
+As long as the agent lives this process needs nothing but the standard library, and 14 MB.
 """
 
 import ctypes

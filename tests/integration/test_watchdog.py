@@ -105,16 +105,19 @@ def test_an_agent_that_falls_silent_is_killed_and_certified(cluster: Cluster, tm
 
 
 def test_a_machine_that_stood_still_has_starved_nobody(cluster: Cluster) -> None:
-    """Agent and watchdog stop together for longer than five leases."""
-    watchdog, agent = cluster.processes["n1"].pid, cluster.agent_pid("n1")
+    """Agent and watchdog stop together for longer than the watchdog bears."""
+    cluster.start_watched("n3", "--watchdog-patience", "2s")
+    cluster.wait_up("n3")
+    watchdog, agent = cluster.processes["n3"].pid, cluster.agent_pid("n3")
     kill(watchdog, signal.SIGSTOP)
     kill(agent, signal.SIGSTOP)
-    time.sleep(5 * FAST.lease_s + 1.0)
+    eventually(lambda: cluster.nodes()["n3"].state == "down", what="n3 down")
+    time.sleep(1.0)
     kill(watchdog, signal.SIGCONT)
     time.sleep(0.2)  # the watchdog looks before the agent can speak
     kill(agent, signal.SIGCONT)
-    eventually(lambda: cluster.nodes()["n1"].state == "up", what="n1 up again")
-    assert cluster.agent_pid("n1") == agent
+    eventually(lambda: cluster.nodes()["n3"].state == "up", what="n3 up again")
+    assert cluster.agent_pid("n3") == agent
 
 
 def test_a_watchdog_that_was_started_again_certifies_no_earlier_agent(cluster: Cluster) -> None:
