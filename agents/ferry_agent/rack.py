@@ -79,11 +79,16 @@ class Rack:
         gate: LeaseGate,
         trace: RunTrace | None,
         on_first_quantum: Callable[[str, int, float], None],
+        on_crash: Callable[[str, int, Exception], None],
     ) -> None:
-        """``on_first_quantum(vm, epoch, monotonic seconds)`` is called from the vCPU's thread."""
+        """Both are called from a vCPU's thread.
+
+        ``on_first_quantum(vm, epoch, monotonic seconds)``; ``on_crash(vm, epoch, error)``: the guest raised.
+        """
         self._gate = gate
         self._trace = trace
         self._on_first_quantum = on_first_quantum
+        self._on_crash = on_crash
         self._images: dict[str, Image] = {}
 
     def get(self, vm: str) -> Image | None:
@@ -158,6 +163,7 @@ class Rack:
             guest,
             self._gate,
             on_first_quantum=lambda epoch, at_s: self._on_first_quantum(name, epoch, at_s),
+            on_crash=lambda epoch, error: self._on_crash(name, epoch, error),
             trace=self._trace,
         )
         return Image(spec, guest, vcpu)

@@ -47,7 +47,7 @@ class HostRuntime:
         self, identity: HostIdentity, gate: LeaseGate, trace: RunTrace | None, failpoints: Failpoints
     ) -> None:
         self.host = Host(identity)
-        self.rack = rack = Rack(gate, trace, self._on_first_quantum)
+        self.rack = rack = Rack(gate, trace, self._on_first_quantum, self._on_crash)
         self.failpoints = failpoints
         self.incoming = IncomingMoves(rack, failpoints, self.submit)
         self.outgoing = OutgoingMoves(rack, failpoints, self.submit)
@@ -133,6 +133,13 @@ class HostRuntime:
         """Called from a vCPU's thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
             self._loop.call_soon_threadsafe(self.submit, inputs.QuantumRan(vm, epoch, at_s))
+
+    def _on_crash(self, vm: str, epoch: int, error: Exception) -> None:
+        """Called from a vCPU's thread."""
+        _log.error("a guest crashed", vm=vm, epoch=epoch, exc_info=error)
+        reason = failed(f"its guest crashed ({type(error).__name__}: {error})", "the agent's log has more")
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+            self._loop.call_soon_threadsafe(self.submit, inputs.GuestCrashed(vm, epoch, reason))
 
     # --- commands ---------------------------------------------------------------------------------
 

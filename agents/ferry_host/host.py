@@ -18,6 +18,7 @@ _EVENTS: Mapping[type, Callable[[Turn, Any], None]] = {
     inputs.BootFailed: images.on_boot_failed,
     inputs.Halted: images.on_halted,
     inputs.QuantumRan: images.on_quantum_ran,
+    inputs.GuestCrashed: images.on_guest_crashed,
     inputs.IncomingAllocated: moves.on_allocated,
     inputs.IncomingComplete: moves.on_complete,
     inputs.IncomingFailed: moves.on_incoming_failed,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ferry_host.commands import BootImage, DestroyImage, DropIncoming, HaltImage, RunVcpu, StopOutgoing
-from ferry_host.inputs import Booted, BootFailed, Halted, QuantumRan
+from ferry_host.inputs import Booted, BootFailed, GuestCrashed, Halted, QuantumRan
 from ferry_host.state import INCOMING, Image
 from ferry_host.turn import Turn
 from ferry_types.errors import Refusal, refused
@@ -20,6 +20,9 @@ from ferry_types.messages import (
 )
 from ferry_types.units import format_size
 from ferry_types.vms import ImagePhase, VmSpec
+
+_MAY_CRASH = frozenset({ImagePhase.RUNNING, ImagePhase.SWITCHING})
+"""Once the final copy is sent, the outcome of the move is the store's to tell."""
 
 
 def remove(turn: Turn, image: Image) -> None:
@@ -117,6 +120,17 @@ def on_quantum_ran(turn: Turn, event: QuantumRan) -> None:
     if image is not None and image.epoch == event.epoch and image.phase is ImagePhase.RUNNING:
         image = turn.put(replace(image, ran_at_s=event.at_s))
         turn.report(VmRunning(image.name, image.epoch, image.arrived_by, event.at_s))
+
+
+def on_guest_crashed(turn: Turn, event: GuestCrashed) -> None:
+    """What cannot run is refused for good, so that the VM starts anew elsewhere (rules O1, O2)."""
+    image = turn.state.images.get(event.vm)
+    if image is None or image.epoch != event.epoch or image.phase not in _MAY_CRASH:
+        return
+    remove(turn, image)
+    if image.outgoing is not None:
+        turn.end_move(image.outgoing.migration_id, event.reason)
+    turn.refuse(event.vm, event.epoch, event.reason)
 
 
 def on_go_on(turn: Turn, order: GoOn) -> None:

@@ -69,6 +69,15 @@ class QuantumRan:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestCrashed:
+    """The guest's program failed in a running VM; its vCPU has ended and runs no more."""
+
+    vm: str
+    epoch: int
+    reason: Refusal
+
+
+@dataclass(frozen=True, slots=True)
 class IncomingAllocated:
     """Memory for an arriving VM is there."""
 
@@ -137,6 +146,7 @@ Event = (
     | BootFailed
     | Halted
     | QuantumRan
+    | GuestCrashed
     | IncomingAllocated
     | IncomingComplete
     | IncomingFailed

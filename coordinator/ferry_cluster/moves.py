@@ -284,7 +284,10 @@ def node_lost(turn: Turn, node: str) -> None:
 
 
 def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> None:
-    """A refused order moves the VM on; a refused commit fails the move and voids the source's image."""
+    """A refused order moves the VM on; a refused commit fails the move and voids the source's image.
+
+    A source whose guest has crashed refuses the epoch that it was to hand over.
+    """
     if not turn.state.owns(node, message.vm, message.epoch):
         return
     move = turn.state.migration_of(message.vm)
@@ -293,6 +296,8 @@ def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> Non
         _close(turn, move, MigrationState.FAILED, reason)
         turn.log(MIGRATION_FAILED, f"move {move.id} failed after the hand-off: {reason}", vm=message.vm)
         turn.order(move.source, DiscardVm(message.vm, move.epoch))
+    elif move is not None:
+        end(turn, move, MigrationState.FAILED, f"{node.name}: {message.reason.message}", source_resumed=True)
     ownership.on_order_refused(turn, node, message)
 
 

@@ -304,6 +304,11 @@ class World:
         for _ in range(self.rng.randint(1, 3)):
             self.later(self.delay() + self.rng.choice([0.0, 0.2, 2.0, 6.0]), arrive)
 
+    def crash_guest(self, agent: Agent, vm: str) -> None:
+        """The guest's program fails; the host hears of it from the vCPU's thread."""
+        reason = failed("its guest crashed")
+        self.feed_later(agent, host_inputs.GuestCrashed(vm, agent.vcpus[vm], reason))
+
     def isolate_host(self, name: str) -> None:
         """A host loses every connection for good and runs on; another life of it starts."""
         agent = self.agents[name]

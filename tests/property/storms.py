@@ -17,7 +17,7 @@ HOST_BYTES: Final = 64 * MIB
 
 FAULTS: Final = 0.4
 REQUESTS: Final = (*("move",) * 6, "stop", "start", "start", "create", "remove", "cancel")
-HOSTS: Final = ("kill", "isolate", "freeze", "freeze")
+HOSTS: Final = ("kill", "isolate", "freeze", "freeze", "guest")
 STREAMS: Final = ("cut", "drop", "stall", "stall")
 COORDINATORS: Final = ("coordinator", "successor", "frozen coordinator")
 MOODS: Final = (HOSTS, STREAMS, COORDINATORS, STREAMS + COORDINATORS, HOSTS + STREAMS + COORDINATORS)
@@ -70,6 +70,8 @@ class Storm:
                 if world.happens(0.5):
                     world.certify(agent)
                 world.later(rng.uniform(0.0, 4.0), lambda: world.start_host(agent.name))
+            case "guest" if agent.alive and agent.vcpus:
+                world.crash_guest(agent, rng.choice(sorted(agent.vcpus)))
             case "isolate" if agent.alive:
                 world.isolate_host(agent.name)
             case "freeze" if agent.alive and not agent.frozen:

@@ -121,16 +121,19 @@ class Vcpu:
         gate: RunGate,
         *,
         on_first_quantum: Callable[[int, float], None],
+        on_crash: Callable[[int, Exception], None],
         trace: RunTrace | None = None,
     ) -> None:
         """A vCPU that does not run yet.
 
         ``on_first_quantum(epoch, at_s)`` is called after the first quantum of each start and resume; ``at_s``
-        is the monotonic time at which it began.
+        is the monotonic time at which it began. ``on_crash(epoch, error)`` is called if the guest raises,
+        which ends the thread.
         """
         self._guest = guest
         self._gate = gate
         self._on_first_quantum = on_first_quantum
+        self._on_crash = on_crash
         self._trace = trace
         self._inbox: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name=f"vcpu-{guest.name}", daemon=True)
@@ -225,6 +228,8 @@ class Vcpu:
                     self._quantum()
                 if self._audits and self._gate.is_open():
                     self._advance_audit()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the host must know that the VM is gone
+            self._on_crash(self._epoch, error)
         finally:
             self._halt()
             self.paused = True

@@ -15,7 +15,7 @@ from ferry_cluster.moves import HISTORY_MAX
 from ferry_cluster.records import Origin, Ownership
 from ferry_cluster.turn import InvalidTransition, Turn
 from ferry_types.eras import Era
-from ferry_types.errors import Refusal
+from ferry_types.errors import Refusal, failed
 from ferry_types.messages import (
     Armed,
     ArmHandOff,
@@ -24,6 +24,7 @@ from ferry_types.messages import (
     HostEnvelope,
     ImageReport,
     IncomingPrepared,
+    OrderRefused,
     PrepareIncoming,
     ProposeAbort,
     RaiseEpoch,
@@ -31,6 +32,7 @@ from ferry_types.messages import (
     ResumeSource,
     RunVm,
     SourceReleased,
+    StartVm,
     TargetReady,
     TargetRuns,
     VmRunning,
@@ -49,6 +51,16 @@ def test_the_move_is_committed_by_one_guarded_compare_and_set() -> None:
     assert commit.writes == (Ownership("a", 2, "h2", "life-2", Origin.MOVE, "m1"),)
     assert orders(commands, 2) == [RunVm("m1", "a", 2)]
     assert orders(commands, 1) == []
+
+
+def test_a_source_whose_guest_has_crashed_ends_the_move_and_loses_the_vm() -> None:
+    bench = Bench()
+    bench.arm()
+    commands = bench.say(1, OrderRefused("a", 1, failed("its guest crashed")))
+    assert bench.cluster.state.migrations["m1"].state is MigrationState.FAILED
+    assert Ownership("a", 2, "h2", "life-2", Origin.BOOT) in commit_of(commands).writes
+    assert [type(order) for order in orders(commands, 2)] == [CancelMigration, StartVm]
+    assert RunVm not in [type(order) for order in orders(bench.say(2, TargetReady("m1")), 2)]
 
 
 def test_the_source_lets_go_only_when_the_target_runs() -> None:
@@ -85,7 +97,7 @@ def test_a_target_in_a_new_session_is_not_committed_to() -> None:
     commands = bench.join(2, session=2)
     assert bench.cluster.state.migrations["m1"].state is MigrationState.FAILED
     assert orders(commands, 1) == [ResumeSource("m1", "a", 2)]
-    assert orders(bench.say(2, TargetReady("m1")), 2) == []
+    assert RunVm not in [type(order) for order in orders(bench.say(2, TargetReady("m1")), 2)]
 
 
 def test_a_cancel_after_the_commit_is_refused() -> None:

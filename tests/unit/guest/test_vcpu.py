@@ -46,8 +46,13 @@ class Rig:
         self.gate = Gate()
         self.firsts: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[EchoReply] = queue.SimpleQueue()
+        self.crashes: queue.SimpleQueue[tuple[int, Exception]] = queue.SimpleQueue()
         self.vcpu = Vcpu(
-            guest, self.gate, on_first_quantum=lambda epoch, at_s: self.firsts.put((epoch, at_s)), trace=trace
+            guest,
+            self.gate,
+            on_first_quantum=lambda epoch, at_s: self.firsts.put((epoch, at_s)),
+            on_crash=lambda epoch, error: self.crashes.put((epoch, error)),
+            trace=trace,
         )
 
     def pause(self) -> float:
@@ -366,3 +371,20 @@ def test_the_trace_tells_when_it_ran(boot: BootGuest, tmp_path: Path) -> None:
     assert (first.begin_ns, first.end_ns) == (round(began * 1e9), round(ended * 1e9))
     assert second.begin_ns > first.end_ns
     assert (tmp_path / "trace").read_text().splitlines()[-1].startswith("halt vm1 8 ")
+
+
+def test_a_guest_that_raises_is_told_of_and_runs_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.vcpu.start()
+    rig.vcpu.resume(3)
+    rig.first()
+
+    def fail() -> int:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(rig.guest, "step", fail)
+    epoch, error = rig.crashes.get(timeout=DEADLINE_S)
+    assert (epoch, str(error)) == (3, "a defect")
+    assert rig.audit() is None
+    assert rig.vcpu.paused
+    rig.vcpu.stop()
+    assert rig.crashes.empty()

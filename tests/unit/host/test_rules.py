@@ -350,3 +350,37 @@ def test_unknown_steps_of_an_image_are_refused() -> None:
     turn = Turn(bench.host.state, bench.now)
     with pytest.raises(InvalidTransition):
         turn.step(bench.host.state.images["a"], ImagePhase.READY)
+
+
+CRASHED = failed("its guest crashed")
+
+
+def test_a_crashed_guest_is_destroyed_and_its_epoch_refused_for_good() -> None:
+    bench = Bench()
+    bench.run_vm()
+    done = bench.handle(inputs.GuestCrashed("a", 1, CRASHED))
+    assert done[0] == commands.DestroyImage("a")
+    assert reports(done) == [OrderRefused("a", 1, CRASHED)]
+    assert reports(bench.order(StartVm(make_spec(), 1))) == [OrderRefused("a", 1, CRASHED)]
+
+
+def test_a_guest_that_crashes_while_it_is_moved_ends_the_move_first() -> None:
+    bench = Bench()
+    bench.run_vm()
+    bench.begin()
+    done = bench.handle(inputs.GuestCrashed("a", 1, CRASHED))
+    assert done[:2] == [commands.StopOutgoing("m1"), commands.DestroyImage("a")]
+    assert reports(done) == [MigrationFailed("m1", CRASHED), OrderRefused("a", 1, CRASHED)]
+
+
+def test_a_crash_of_another_epoch_or_after_the_final_copy_changes_nothing() -> None:
+    bench = Bench()
+    bench.run_vm()
+    assert bench.handle(inputs.GuestCrashed("a", 2, CRASHED)) == []
+    assert bench.handle(inputs.GuestCrashed("b", 1, CRASHED)) == []
+    bench.begin()
+    bench.handle(inputs.SwitchDue("m1"))
+    bench.order(Armed("m1"))
+    bench.handle(inputs.FinalCopyDue("m1"))
+    assert bench.host.state.images["a"].phase is ImagePhase.AWAITING
+    assert bench.handle(inputs.GuestCrashed("a", 1, CRASHED)) == []
