@@ -207,13 +207,14 @@ def on_cancel(turn: Turn, event: CancelMove) -> None:
 def on_evict(turn: Turn, event: EvictNode) -> None:
     """Remove a node, dead or alive, that has no VMs any more; answered with its name."""
     node = turn.state.nodes.get(event.node)
-    problem = no_node(event.node) if node is None else _eviction_problem(turn, event.node)
-    if node is None or problem is not None:
-        turn.reply(event.request, problem or no_node(event.node))
-        return
-    membership.forget(turn, node)
-    turn.log(NODE_EVICTED, f"node {node.name} was evicted", node.name)
-    turn.reply(event.request, node.name)
+    if node is None:
+        turn.reply(event.request, no_node(event.node))
+    elif (problem := _eviction_problem(turn, event.node)) is not None:
+        turn.reply(event.request, problem)
+    else:
+        membership.forget(turn, node)
+        turn.log(NODE_EVICTED, f"node {node.name} was evicted", node.name)
+        turn.reply(event.request, node.name)
 
 
 def _eviction_problem(turn: Turn, name: str) -> Refusal | None:

@@ -121,8 +121,7 @@ def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
     welcome = Welcome(turn.settings.cluster, timing.beat_s, timing.lease_s, turn.settings.era)
     turn.needs_term()
     turn.order(join.name, welcome)
-    for name in [vm for vm, nodes in turn.state.refused_by.items() if join.name in nodes]:
-        turn.state.refused_by[name] -= {join.name}
+    _forget_refusals(turn, join.name)
     _reconcile(turn, record, join.images, new_session=new_session)
 
 
@@ -180,8 +179,10 @@ def _refuse_a_copy(turn: Turn, node: NodeRecord) -> None:
     any that this process has left lying.
     """
     waiting = turn.state.pending.get(node.name)
+    if waiting is None:
+        return
     patience_s = STALL_AFTER_BEATS * turn.settings.timing.beat_s
-    if waiting is not None and turn.now >= max(waiting.since + patience_s, turn.state.judge_after):
+    if turn.now >= max(waiting.since + patience_s, turn.state.judge_after):
         del turn.state.pending[node.name]
         turn.close(waiting.stream, _claimed(node.name))
         turn.attend(node.name, turn.state.attendance[node.name])
@@ -196,8 +197,13 @@ def forget(turn: Turn, node: NodeRecord) -> None:
         if stream is not None:
             turn.close(stream, refused("evicted", f"node {node.name} was evicted from the cluster"))
     turn.delete(node)
-    for vm in [vm for vm, nodes in turn.state.refused_by.items() if node.name in nodes]:
-        turn.state.refused_by[vm] -= {node.name}
+    _forget_refusals(turn, node.name)
+
+
+def _forget_refusals(turn: Turn, node: str) -> None:
+    """A node that joins anew may be asked again for what it refused; one that is gone is not remembered."""
+    for vm in [vm for vm, nodes in turn.state.refused_by.items() if node in nodes]:
+        turn.state.refused_by[vm] -= {node}
 
 
 def on_stream_closed(turn: Turn, stream: int) -> None:

@@ -24,7 +24,7 @@ from ferry_host.host import Host
 from ferry_host.state import HostIdentity
 from ferry_types.eras import Era
 from ferry_types.errors import Refusal, failed
-from ferry_types.messages import DeathCertificate, DiscardVm, HostOrder
+from ferry_types.messages import DiscardVm, HostOrder
 from ferry_types.migrations import ENDED, MigrationFigures, MigrationOptions
 from ferry_types.profiles import DRIFT_RATE, PROFILES
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
@@ -291,18 +291,6 @@ class World:
             for migration_id in list(other.arriving):
                 if migration_id in agent.leaving:
                     self.break_move(other, migration_id)
-
-    def certify(self, agent: Agent) -> None:
-        """The dead agent's watchdog says so: at once or late, perhaps more than once, perhaps to nobody."""
-        certificate = cluster_inputs.DeathCertified(DeathCertificate(agent.name, agent.incarnation, "killed"))
-
-        def arrive() -> None:
-            if self.reigns:
-                reign = self.reigns[-1]
-                reign.do(lambda: self.submit(reign, certificate))
-
-        for _ in range(self.rng.randint(1, 3)):
-            self.later(self.delay() + self.rng.choice([0.0, 0.2, 2.0, 6.0]), arrive)
 
     def crash_guest(self, agent: Agent, vm: str) -> None:
         """The guest's program fails; the host hears of it from the vCPU's thread."""

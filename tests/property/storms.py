@@ -6,7 +6,16 @@ from typing import Final
 from tests.property.cluster_world import MIB, World, make_spec
 from tests.property.world_parts import Agent
 
-from ferry_cluster.inputs import AdminRequest, CancelMove, CreateVm, RemoveVm, TurnOffVm, TurnOnVm
+from ferry_cluster.inputs import (
+    AdminRequest,
+    CancelMove,
+    CreateVm,
+    DeathCertified,
+    RemoveVm,
+    TurnOffVm,
+    TurnOnVm,
+)
+from ferry_types.messages import DeathCertificate
 from ferry_types.vms import ImagePhase, NodeState
 
 HEALED_WITHIN_S: Final = 60.0
@@ -68,7 +77,7 @@ class Storm:
             case "kill" if agent.alive:
                 world.kill_host(agent.name)
                 if world.happens(0.5):
-                    world.certify(agent)
+                    self.certify(agent)
                 world.later(rng.uniform(0.0, 4.0), lambda: world.start_host(agent.name))
             case "guest" if agent.alive and agent.vcpus:
                 world.crash_guest(agent, rng.choice(sorted(agent.vcpus)))
@@ -80,6 +89,18 @@ class Storm:
                 self.trouble_coordinator(action)
             case _ if agent.stream is not None:
                 self.trouble_stream(action, agent)
+
+    def certify(self, agent: Agent) -> None:
+        """The dead agent's watchdog says so: at once or late, perhaps more than once, perhaps to nobody."""
+        world = self.world
+        certificate = DeathCertified(DeathCertificate(agent.name, agent.incarnation, "killed"))
+
+        def arrive() -> None:
+            reign = world.reigns[-1]
+            reign.do(lambda: world.submit(reign, certificate))
+
+        for _ in range(world.rng.randint(1, 3)):
+            world.later(world.delay() + world.rng.choice([0.0, 0.2, 2.0, 6.0]), arrive)
 
     def trouble_stream(self, action: str, agent: Agent) -> None:
         world, rng = self.world, self.rng

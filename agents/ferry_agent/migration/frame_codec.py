@@ -49,7 +49,8 @@ class PageFrame:
 class FrameWriter:
     """A frame whose payload is gathered at its place on the wire: of 2 MiB, every copy counts.
 
-    ``payload`` is the place, (payload_bytes,) uint8, to be filled before ``finish``. ``frame`` has all other
+    ``payload`` is the place, (payload_bytes,) uint8, to be filled before ``finish``; it points into the frame
+    and does not keep it alive, so it must not outlive the writer. ``frame`` has all other
     fields; its checksum can be given at the end, because what is hashed has to be there first.
     """
 

@@ -14,7 +14,6 @@ Pages = NDArray[np.uint8]
 
 _REPORTS_FREE_PAGES = Path("/sys/module/page_reporting").exists()
 _SETTLE_S = 2.5
-_SETTLE_BYTES_MIN = 256 * 2**20
 _SPARE_BYTES_MAX = 2**30
 
 
@@ -36,7 +35,7 @@ def load_pages(contents: Path, memory_bytes: int) -> Pages:
     return pages
 
 
-async def warm_free_memory(memory_bytes: int, *, settle: bool = True) -> None:
+async def warm_free_memory(memory_bytes: int, *, settle: bool) -> None:
     """Return when so much memory has just been freed, for the target to use.
 
     A virtual machine with free page reporting hands free memory back to its hypervisor, two seconds after
@@ -46,7 +45,7 @@ async def warm_free_memory(memory_bytes: int, *, settle: bool = True) -> None:
     """
     spare_bytes = min(memory_bytes, _SPARE_BYTES_MAX)  # other free memory may be handed out first
     touched = await asyncio.to_thread(_touched, memory_bytes + spare_bytes)
-    if settle and _REPORTS_FREE_PAGES and memory_bytes >= _SETTLE_BYTES_MIN:
+    if settle and _REPORTS_FREE_PAGES:
         await asyncio.sleep(_SETTLE_S)
     touched.close()
 

@@ -32,6 +32,7 @@ Progress = Callable[[str], None]
 
 VM = "bench"
 _SPARE_BYTES = 2**30
+_SETTLE_BYTES_MIN = 256 * 2**20
 
 
 async def measure(
@@ -59,6 +60,7 @@ async def _rounds(
     progress: Progress,
 ) -> tuple[list[OwnRun], Floor, list[PeerRuns]]:
     own: list[OwnRun] = []
+    settle = bool(peers) and _depends_on_free_memory(question)
     try:
         theirs = [await _prepare(peer, contents.path, question.memory_bytes) for peer in peers]
         # So that interpreters, allocators and connections are warm.
@@ -66,13 +68,11 @@ async def _rounds(
         for number in range(1, runs + 1):
             await meter.sample(runs)
             await _boot_anew(admin, question, contents)
-            # Alone, the black-out is what counts, and it does not depend on free memory. Nor do zeros, which
-            # touch none at the target; but memory that lay idle meanwhile is slower to read.
-            run = await _move(admin, question, settle=bool(peers) and question.fill != Fill.ZERO)
+            run = await _move(admin, question, settle=settle)
             own.append(run)
             said = [f"ferry {run.total_s:.3f} s (black-out {run.blackout_s * 1000:.2f} ms)"]
             for index, peer in enumerate(peers):
-                theirs[index] = await _run_peer(peer, theirs[index])
+                theirs[index] = await _run_peer(peer, theirs[index], settle=settle)
                 if theirs[index].runs and not theirs[index].problem:
                     said.append(f"{peer.name} {theirs[index].runs[-1].total_s:.3f} s")
             progress(f"run {number} of {runs}: {', '.join(said)}")
@@ -80,6 +80,14 @@ async def _rounds(
         for peer in peers:
             await peer.close()
     return own, meter.floor(), theirs
+
+
+def _depends_on_free_memory(question: Question) -> bool:
+    """Whether how soon free memory comes would show, in our runs and in the peers' alike.
+
+    Zeros touch none at the target, and of little memory a first touch is short.
+    """
+    return question.fill != Fill.ZERO and question.memory_bytes >= _SETTLE_BYTES_MIN
 
 
 async def _create(admin: AdminStub, question: Question, contents: Contents) -> admin_pb2.Vm:
@@ -126,12 +134,12 @@ async def _prepare(peer: Peer, contents: Path, memory_bytes: int) -> PeerRuns:
     return PeerRuns(peer.name, peer.command, ())
 
 
-async def _run_peer(peer: Peer, sofar: PeerRuns) -> PeerRuns:
+async def _run_peer(peer: Peer, sofar: PeerRuns, *, settle: bool) -> PeerRuns:
     """One more run, unless the peer has failed before: a bench of one peer less is better than none."""
     if sofar.problem:
         return sofar
     try:
-        run = await peer.run_once()
+        run = await peer.run_once(settle=settle)
     except FerryError as problem:
         return replace(sofar, problem=problem.refusal.message)
     return replace(sofar, runs=(*sofar.runs, run))

@@ -55,7 +55,7 @@ class PairPeer:
         """Nothing but to remember what to move."""
         self._contents, self._memory_bytes = contents, memory_bytes
 
-    async def run_once(self) -> PeerRun:
+    async def run_once(self, *, settle: bool = False) -> PeerRun:
         """Two new processes, a warm-up, a measured move. Raises FerryError."""
         try:
             async with asyncio.timeout(run_deadline_s(self._memory_bytes)), AsyncExitStack() as stack:
@@ -65,7 +65,7 @@ class PairPeer:
                 source = await stack.enter_async_context(child(f"{self.name} source", source_argv))
                 await _expect(source, "ready")
                 await _expect(target, "received")
-                await warm_free_memory(self._memory_bytes)
+                await warm_free_memory(self._memory_bytes, settle=settle)
                 return await self._measure(source, target)
         except TimeoutError as error:
             raise FerryError(failed(f"peer {self.name} did not finish in time")) from error

@@ -45,8 +45,11 @@ class Peer(Protocol):
     async def prepare(self, contents: Path, memory_bytes: int) -> None:
         """Get ready to move the file's bytes, `memory_bytes` of them. Raises PeerUnavailable, FerryError."""
 
-    async def run_once(self) -> PeerRun:
-        """Move everything once. Its processes are gone afterwards, also if cancelled. Raises FerryError."""
+    async def run_once(self, *, settle: bool = False) -> PeerRun:
+        """Move everything once. Its processes are gone afterwards, also if cancelled. Raises FerryError.
+
+        ``settle``: as in ``warm_free_memory``, which it calls right before the move.
+        """
 
     async def close(self) -> None:
         """Leave no process and no file behind."""

@@ -59,12 +59,12 @@ class QemuPeer:
             raise PeerUnavailable(failed(f"peer {self.name} needs {QEMU}, which is not installed", hint))
         self._contents, self._memory_bytes = contents, memory_bytes
 
-    async def run_once(self) -> PeerRun:
+    async def run_once(self, *, settle: bool = False) -> PeerRun:
         """A new pair of QEMUs, and one migration. Raises FerryError."""
         try:
             async with asyncio.timeout(run_deadline_s(self._memory_bytes)), self._pair() as (source, target):
                 uri = await self._listen(target)
-                await warm_free_memory(self._memory_bytes)
+                await warm_free_memory(self._memory_bytes, settle=settle)
                 stopwatch = Stopwatch()
                 await source.execute("migrate", {"uri": uri})
                 await asyncio.gather(source.migration_end(), target.migration_end())
@@ -156,9 +156,9 @@ class QemuMultifdPeer:
         told = (f"{channels} channels {total_s:.3f} s" for channels, total_s in medians_s.items())
         self._trials = f"medians of {TRIALS_PER_CHANNEL_COUNT} trials: {', '.join(told)}"
 
-    async def run_once(self) -> PeerRun:
+    async def run_once(self, *, settle: bool = False) -> PeerRun:
         """Like `QemuPeer`."""
-        return await self._chosen.run_once()
+        return await self._chosen.run_once(settle=settle)
 
     async def close(self) -> None:
         """Nothing outlives a run."""

@@ -147,7 +147,7 @@ def start(
     PowerShell: Start-ClusterNode.
     """
     started = interrupts.run(lifecycle.start(lab_directory(directory), process))
-    view = status.process_view(lab_directory(directory), started)
+    (view,) = status.process_views(lab_directory(directory), [started])
     if output is Output.JSON:
         print_document(view)
     else:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +131,8 @@ async def kill(directory: Path, name: str, number: signal.Signals) -> LabProcess
             signal.SIGSTOP: RunState.STOPPED,
             signal.SIGCONT: RunState.RUNNING,
         }[number]
-        if not [identity for identity in targets if processes.send_signal(identity, number)]:
+        reached = [processes.send_signal(identity, number) for identity in targets]
+        if not any(reached):
             raise FerryError(
                 refused("process running", f"{name} does not run", f"start it with ferry lab start {node}")
             )
@@ -150,15 +151,17 @@ def _targets(
         raise FerryError(not_found(f"the lab has no process {process.name}/{part}", hint))
     if process.kind is not Kind.AGENT or part == "watchdog":
         return [process.identity]
-    agent = agent_of(directory, process)
+    agent = agent_of(process, processes.find_marked(directory))
     whole = [process.identity] if part == "power" or number is not signal.SIGKILL else []
     present = [identity for identity in whole if processes.observe(identity) is not RunState.DEAD]
     return present if agent is None else [*present, agent]
 
 
-def agent_of(directory: Path, process: LabProcess) -> ProcessIdentity | None:
-    """The agent of a node, whether its watchdog lives or not; None if it has ended."""
-    marked = processes.find_marked(directory)
+def agent_of(process: LabProcess, marked: Sequence[tuple[str, ProcessIdentity]]) -> ProcessIdentity | None:
+    """The agent of a node, whether its watchdog lives or not; None if it has ended.
+
+    ``marked``: what ``processes.find_marked`` finds in the lab's directory.
+    """
     agents = (each for name, each in marked if name == process.name and each != process.identity)
     return next(agents, None)
 
@@ -168,7 +171,8 @@ async def start(directory: Path, name: str) -> LabProcess:
     with sole_use(_existing(directory)):
         lab = existing_lab(directory)
         process = lab.process(name)
-        agent = agent_of(directory, process) if process.kind is Kind.AGENT else None
+        marked = processes.find_marked(directory)
+        agent = agent_of(process, marked) if process.kind is Kind.AGENT else None
         if process.kind is Kind.AGENT and agent is None:
             await _end([process.identity])  # it may still be telling of its agent's death
         observed = processes.observe(agent or process.identity)
@@ -190,7 +194,7 @@ async def start(directory: Path, name: str) -> LabProcess:
             expected = {
                 agent.name: ""
                 for agent in lab.agents
-                if processes.observe(agent.identity) is RunState.RUNNING and agent_of(directory, agent)
+                if processes.observe(agent.identity) is RunState.RUNNING and agent_of(agent, marked)
             }
         if process.kind is not Kind.BROKER:
             await _joined(directory, lab, expected, JOIN_DEADLINE_S)

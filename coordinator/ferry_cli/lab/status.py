@@ -20,16 +20,26 @@ def status_view(directory: Path, lab: Lab, nodes: Sequence[admin_pb2.Node] | Non
         "coordinator": lab.process(COORDINATOR).address,
         "era": lab.spec.era.value,
         "profile": lab.spec.profile,
-        "processes": [process_view(directory, process) for process in lab.processes],
+        "processes": process_views(directory, lab.processes),
         "nodes": None if nodes is None else [node_view(node) for node in nodes],
     }
 
 
-def process_view(directory: Path, process: LabProcess) -> dict[str, Any]:
-    """A process of the lab as JSON; ``pid`` is null when it has ended. A node's is its agent."""
-    if process.kind is not Kind.AGENT:
-        return signalled_view(directory, process)
-    agent = lifecycle.agent_of(directory, process)
+def process_views(directory: Path, shown: Sequence[LabProcess]) -> list[dict[str, Any]]:
+    """Processes of the lab as JSON; ``pid`` is null when one has ended. A node's is its agent."""
+    marked = processes.find_marked(directory)
+    return [
+        _node_view(directory, process, marked)
+        if process.kind is Kind.AGENT
+        else signalled_view(directory, process)
+        for process in shown
+    ]
+
+
+def _node_view(
+    directory: Path, process: LabProcess, marked: Sequence[tuple[str, processes.ProcessIdentity]]
+) -> dict[str, Any]:
+    agent = lifecycle.agent_of(process, marked)
     view = signalled_view(directory, process if agent is None else replace(process, identity=agent))
     if agent is None:
         view |= {"state": processes.RunState.DEAD.value, "pid": None}
@@ -53,7 +63,7 @@ def signalled_view(directory: Path, process: LabProcess) -> dict[str, Any]:
 def print_status(directory: Path, lab: Lab, nodes: Sequence[admin_pb2.Node] | None) -> None:
     """The lab as a table."""
     states = {node.name: node.state for node in nodes or ()}
-    views = [process_view(directory, process) for process in lab.processes]
+    views = process_views(directory, lab.processes)
     rows = [
         (
             view["name"],

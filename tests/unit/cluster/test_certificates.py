@@ -28,7 +28,7 @@ def test_a_certified_node_is_lost_at_once_and_its_vms_are_given_to_others() -> N
     assert [command.stream for command in commands if isinstance(command, CloseStream)] == [1]
 
 
-def test_a_proof_needs_no_waiting_after_a_stall_or_a_restart() -> None:
+def test_a_proof_needs_no_waiting_after_a_stall() -> None:
     bench = Bench()
     bench.run_vm("a", 1)
     bench.now += 60.0

@@ -21,7 +21,8 @@ def answer(commands: list[Command]) -> Any:
 
 def nothing_is_left(bench: Bench, node: str = "h1") -> bool:
     state = bench.cluster.state
-    return not any(node in kept for kept in (state.nodes, state.attendance, state.pending, state.streams))
+    kept = (state.nodes, state.attendance, state.pending, state.streams.values())
+    return not any(node in names for names in kept)
 
 
 def test_a_live_node_without_vms_is_forgotten_and_sent_away() -> None:
