@@ -2,6 +2,7 @@
 
 import asyncio
 import mmap
+from enum import Enum, auto
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,15 @@ Pages = NDArray[np.uint8]
 _REPORTS_FREE_PAGES = Path("/sys/module/page_reporting").exists()
 _SETTLE_S = 2.5
 _SPARE_BYTES_MAX = 2**30
+
+
+class FreeMemory(Enum):
+    """What is done about free memory right before a move; see ``warm_free_memory``."""
+
+    AS_IS = auto()
+    """Nothing: the target touches none."""
+    WARM = auto()
+    WARM_AND_SETTLED = auto()
 
 
 def map_pages(memory_bytes: int) -> Pages:
@@ -35,18 +45,26 @@ def load_pages(contents: Path, memory_bytes: int) -> Pages:
     return pages
 
 
-async def warm_free_memory(memory_bytes: int, *, settle: bool) -> None:
-    """Return when so much memory has just been freed, for the target to use.
+async def settle() -> None:
+    """Wait until what was freed has been handed back to the hypervisor, which takes processor time."""
+    if _REPORTS_FREE_PAGES:
+        await asyncio.sleep(_SETTLE_S)
+
+
+async def warm_free_memory(memory_bytes: int, how: FreeMemory) -> None:
+    """Return when so much memory has just been freed, for the target to use, unless it is left as it is.
 
     A virtual machine with free page reporting hands free memory back to its hypervisor, two seconds after
     something was freed, and the next first touch is then ten times as slow (2.5 s instead of 0.2 s for
-    1 GiB). Without this a run measures how long the machine was idle before it. ``settle`` waits until what
-    was freed before has been handed back, so that this does not happen during the run.
+    1 GiB). Without this a run measures how long the machine was idle before it. Settled, what was freed
+    before has been handed back, so that this does not happen during the run.
     """
+    if how is FreeMemory.AS_IS:
+        return
     spare_bytes = min(memory_bytes, _SPARE_BYTES_MAX)  # other free memory may be handed out first
     touched = await asyncio.to_thread(_touched, memory_bytes + spare_bytes)
-    if settle and _REPORTS_FREE_PAGES:
-        await asyncio.sleep(_SETTLE_S)
+    if how is FreeMemory.WARM_AND_SETTLED:
+        await settle()
     touched.close()
 
 

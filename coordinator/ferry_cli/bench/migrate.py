@@ -17,7 +17,7 @@ from ferry_cli.bench.catalogue import choose_peers
 from ferry_cli.bench.contents import Contents, memory_contents
 from ferry_cli.bench.document import OwnRun, PeerRuns, Question
 from ferry_cli.bench.floor import Floor, FloorMeter, floor_meter
-from ferry_cli.bench.memory import warm_free_memory
+from ferry_cli.bench.memory import FreeMemory, settle, warm_free_memory
 from ferry_cli.bench.peers import Peer, PeerUnavailable
 from ferry_cli.lab import lifecycle
 from ferry_cli.lab.state import COORDINATOR, LabSpec
@@ -60,19 +60,21 @@ async def _rounds(
     progress: Progress,
 ) -> tuple[list[OwnRun], Floor, list[PeerRuns]]:
     own: list[OwnRun] = []
-    settle = bool(peers) and _depends_on_free_memory(question)
+    free_memory = _free_memory(question, compared=bool(peers))
     try:
         theirs = [await _prepare(peer, contents.path, question.memory_bytes) for peer in peers]
         # So that interpreters, allocators and connections are warm.
-        await _move(admin, question, settle=False)
+        await _move(admin, question, free_memory)
         for number in range(1, runs + 1):
             await meter.sample(runs)
+            await _before(free_memory)
             await _boot_anew(admin, question, contents)
-            run = await _move(admin, question, settle=settle)
+            run = await _move(admin, question, free_memory)
             own.append(run)
             said = [f"ferry {run.total_s:.3f} s (black-out {run.blackout_s * 1000:.2f} ms)"]
             for index, peer in enumerate(peers):
-                theirs[index] = await _run_peer(peer, theirs[index], settle=settle)
+                await _before(free_memory)
+                theirs[index] = await _run_peer(peer, theirs[index], free_memory)
                 if theirs[index].runs and not theirs[index].problem:
                     said.append(f"{peer.name} {theirs[index].runs[-1].total_s:.3f} s")
             progress(f"run {number} of {runs}: {', '.join(said)}")
@@ -82,12 +84,23 @@ async def _rounds(
     return own, meter.floor(), theirs
 
 
-def _depends_on_free_memory(question: Question) -> bool:
-    """Whether how soon free memory comes would show, in our runs and in the peers' alike.
+def _free_memory(question: Question, *, compared: bool) -> FreeMemory:
+    """What to do about free memory before each run, of ours and of the peers' alike.
 
-    Zeros touch none at the target, and of little memory a first touch is short.
+    Zeros touch none at the target; the machine settles before such a run is prepared. Of little memory a
+    first touch is short, and without peers there is nothing to be fair to.
     """
-    return question.fill != Fill.ZERO and question.memory_bytes >= _SETTLE_BYTES_MIN
+    if question.fill == Fill.ZERO:
+        return FreeMemory.AS_IS
+    if compared and question.memory_bytes >= _SETTLE_BYTES_MIN:
+        return FreeMemory.WARM_AND_SETTLED
+    return FreeMemory.WARM
+
+
+async def _before(free_memory: FreeMemory) -> None:
+    """Have every run begin on a quiet machine."""
+    if free_memory is FreeMemory.AS_IS:
+        await settle()
 
 
 async def _create(admin: AdminStub, question: Question, contents: Contents) -> admin_pb2.Vm:
@@ -109,12 +122,12 @@ async def _boot_anew(admin: AdminStub, question: Question, contents: Contents) -
     await _create(admin, question, contents)
 
 
-async def _move(admin: AdminStub, question: Question, *, settle: bool) -> OwnRun:
+async def _move(admin: AdminStub, question: Question, free_memory: FreeMemory) -> OwnRun:
     options = MigrationOptions(option=TransportOption(question.option))
     request = admin_pb2.MigrateVmRequest(
         vm=VM, to="best", options=to_proto(options, common_pb2.MigrationOptions)
     )
-    await warm_free_memory(question.memory_bytes, settle=settle)
+    await warm_free_memory(question.memory_bytes, free_memory)
     began_at = time.perf_counter()
     accepted = await admin.MigrateVm(request, timeout=LOOK_S)
     record = await see_through(admin, accepted.id, lambda _: None)
@@ -134,12 +147,12 @@ async def _prepare(peer: Peer, contents: Path, memory_bytes: int) -> PeerRuns:
     return PeerRuns(peer.name, peer.command, ())
 
 
-async def _run_peer(peer: Peer, sofar: PeerRuns, *, settle: bool) -> PeerRuns:
+async def _run_peer(peer: Peer, sofar: PeerRuns, free_memory: FreeMemory) -> PeerRuns:
     """One more run, unless the peer has failed before: a bench of one peer less is better than none."""
     if sofar.problem:
         return sofar
     try:
-        run = await peer.run_once(settle=settle)
+        run = await peer.run_once(free_memory)
     except FerryError as problem:
         return replace(sofar, problem=problem.refusal.message)
     return replace(sofar, runs=(*sofar.runs, run))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ferry_cli.bench.children import Child, child
-from ferry_cli.bench.memory import warm_free_memory
+from ferry_cli.bench.memory import FreeMemory, warm_free_memory
 from ferry_cli.bench.peers import PeerRun, Stopwatch, run_deadline_s
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import PAGE_SIZE
@@ -55,7 +55,7 @@ class PairPeer:
         """Nothing but to remember what to move."""
         self._contents, self._memory_bytes = contents, memory_bytes
 
-    async def run_once(self, *, settle: bool = False) -> PeerRun:
+    async def run_once(self, free_memory: FreeMemory = FreeMemory.WARM) -> PeerRun:
         """Two new processes, a warm-up, a measured move. Raises FerryError."""
         try:
             async with asyncio.timeout(run_deadline_s(self._memory_bytes)), AsyncExitStack() as stack:
@@ -65,7 +65,7 @@ class PairPeer:
                 source = await stack.enter_async_context(child(f"{self.name} source", source_argv))
                 await _expect(source, "ready")
                 await _expect(target, "received")
-                await warm_free_memory(self._memory_bytes, settle=settle)
+                await warm_free_memory(self._memory_bytes, free_memory)
                 return await self._measure(source, target)
         except TimeoutError as error:
             raise FerryError(failed(f"peer {self.name} did not finish in time")) from error

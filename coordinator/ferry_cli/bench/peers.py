@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
+from ferry_cli.bench.memory import FreeMemory
 from ferry_types.errors import FerryError
 
 
@@ -45,10 +46,10 @@ class Peer(Protocol):
     async def prepare(self, contents: Path, memory_bytes: int) -> None:
         """Get ready to move the file's bytes, `memory_bytes` of them. Raises PeerUnavailable, FerryError."""
 
-    async def run_once(self, *, settle: bool = False) -> PeerRun:
+    async def run_once(self, free_memory: FreeMemory = FreeMemory.WARM) -> PeerRun:
         """Move everything once. Its processes are gone afterwards, also if cancelled. Raises FerryError.
 
-        ``settle``: as in ``warm_free_memory``, which it calls right before the move.
+        ``free_memory``: for ``warm_free_memory``, which it calls right before the move.
         """
 
     async def close(self) -> None:

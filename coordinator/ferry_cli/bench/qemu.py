@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from ferry_cli.bench.children import child
-from ferry_cli.bench.memory import warm_free_memory
+from ferry_cli.bench.memory import FreeMemory, warm_free_memory
 from ferry_cli.bench.peers import PeerRun, PeerUnavailable, Stopwatch, run_deadline_s
 from ferry_cli.bench.qmp import Qmp
 from ferry_types.errors import FerryError, failed
@@ -59,12 +59,12 @@ class QemuPeer:
             raise PeerUnavailable(failed(f"peer {self.name} needs {QEMU}, which is not installed", hint))
         self._contents, self._memory_bytes = contents, memory_bytes
 
-    async def run_once(self, *, settle: bool = False) -> PeerRun:
+    async def run_once(self, free_memory: FreeMemory = FreeMemory.WARM) -> PeerRun:
         """A new pair of QEMUs, and one migration. Raises FerryError."""
         try:
             async with asyncio.timeout(run_deadline_s(self._memory_bytes)), self._pair() as (source, target):
                 uri = await self._listen(target)
-                await warm_free_memory(self._memory_bytes, settle=settle)
+                await warm_free_memory(self._memory_bytes, free_memory)
                 stopwatch = Stopwatch()
                 await source.execute("migrate", {"uri": uri})
                 await asyncio.gather(source.migration_end(), target.migration_end())
@@ -156,9 +156,9 @@ class QemuMultifdPeer:
         told = (f"{channels} channels {total_s:.3f} s" for channels, total_s in medians_s.items())
         self._trials = f"medians of {TRIALS_PER_CHANNEL_COUNT} trials: {', '.join(told)}"
 
-    async def run_once(self, *, settle: bool = False) -> PeerRun:
+    async def run_once(self, free_memory: FreeMemory = FreeMemory.WARM) -> PeerRun:
         """Like `QemuPeer`."""
-        return await self._chosen.run_once(settle=settle)
+        return await self._chosen.run_once(free_memory)
 
     async def close(self) -> None:
         """Nothing outlives a run."""
