@@ -20,7 +20,7 @@ SCAN_INLINE_PAGES_MAX = 512
 """Up to so many pages it takes longer to ask a thread than to look."""
 
 SCAN_PROBE_EVERY_PAGES = 64
-"""So too if none of these pages is zero at its head: then hardly any page has to be read whole."""
+"""If none of these pages is zero at its head, hardly any page is: those few show once they are copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class PageCopier:
         """Pages whose last copy at the target is not zero."""
         self._taken = np.zeros(page_count, np.bool_)
         """Marks that this attempt has taken."""
+        self._found_late = 0
+        """Pages of this pass that turned out zero once they were copied."""
 
     def take_touched(self) -> NDArray[np.int64]:
         """All pages that the guest ever touched, for the first pass, in rising order; takes their marks."""
@@ -76,6 +78,7 @@ class PageCopier:
     async def copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
         """Send these pages in this order; ``on_progress`` is told how many are done. Raises FerryError."""
         bytes_before = self._link.bytes_sent
+        self._found_late = 0
         done = zero_count = 0
         rest = became_zero = NO_PAGES
         async with aclosing(self._looked_at(indices)) as batches:
@@ -89,12 +92,13 @@ class PageCopier:
                     await self._send(rest[:FRAME_PAGES_MAX], NO_PAGES)
                     rest = rest[FRAME_PAGES_MAX:]
                     on_progress(done - len(rest))
-                while len(became_zero) > FRAME_ZERO_PAGES_MAX:
+                while len(became_zero) > FRAME_ZERO_PAGES_MAX - FRAME_PAGES_MAX:
                     await self._send(NO_PAGES, became_zero[:FRAME_ZERO_PAGES_MAX])
                     became_zero = became_zero[FRAME_ZERO_PAGES_MAX:]
                 on_progress(done)
         if len(rest) or len(became_zero):
             await self._send(rest, became_zero)
+        zero_count += self._found_late
         return Copied(
             pages_sent=len(indices) - zero_count,
             zero_pages=zero_count,
@@ -122,8 +126,10 @@ class PageCopier:
     async def _which_are_zero(self, batch: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Mask of zero pages. NumPy lets go of the interpreter, so that leases are renewed meanwhile."""
         words = self._memory.words
-        if len(batch) <= SCAN_INLINE_PAGES_MAX or words[batch[::SCAN_PROBE_EVERY_PAGES], 0].all():
+        if len(batch) <= SCAN_INLINE_PAGES_MAX:
             return zero_pages(words, batch)
+        if not self._found_late and words[batch[::SCAN_PROBE_EVERY_PAGES], 0].all():
+            return np.zeros(len(batch), np.bool_)
         half = len(batch) // 2
         parts = (asyncio.to_thread(zero_pages, words, part) for part in (batch[:half], batch[half:]))
         return np.concatenate(await asyncio.gather(*parts))
@@ -135,6 +141,13 @@ class PageCopier:
         await self._link.all_acked()
 
     async def _send(self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64]) -> None:
+        frame = self._builder.build(self._link.frames_sent, page_indices, zero_indices)
+        if frame.zero_rows.any():
+            found = page_indices[frame.zero_rows]
+            self._found_late += len(found)
+            page_indices = page_indices[~frame.zero_rows]
+            zero_indices = np.concatenate((zero_indices, found[self._on_target[found]]))
+            frame = self._builder.build(self._link.frames_sent, page_indices, zero_indices)
         self._on_target[page_indices] = True
         self._on_target[zero_indices] = False
-        await self._link.send_frame(self._builder.build(self._link.frames_sent, page_indices, zero_indices))
+        await self._link.send_frame(frame)

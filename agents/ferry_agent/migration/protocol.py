@@ -39,5 +39,5 @@ ACK_EVERY_FRAMES = 8
 CLOCK_PROBES = 10
 """Exchanges for the clock offset; the one with the shortest round trip counts."""
 
-PROGRESS_INTERVAL_S = 0.1
+PROGRESS_INTERVAL_S = 0.25
 """Progress is reported no more often than this, and at the end of every pass."""

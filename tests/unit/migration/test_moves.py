@@ -193,6 +193,28 @@ async def test_a_page_that_became_zero_after_it_was_sent_is_zero_on_arrival() ->
         assert [one.zero_pages for one in awaiting.figures(None).passes] == [0, 1]
 
 
+async def test_zeros_among_busy_pages_show_once_they_are_copied() -> None:
+    memory = random_memory(PAGES)
+    memory.pages[[5, 700, 1999]] = 0
+    memory.pages[9] = 0
+    memory.pages[9, 4000] = 1
+    async with two_ends(memory) as ends:
+
+        def become_zero() -> None:
+            if ends.source.reached.count("source.copying") == 1:
+                memory.pages[:] = 1
+                memory.pages[[6, 700, 1500]] = 0
+                memory.mark_written(slice(None))
+
+        ends.source.hooks["source.copying"] = become_zero
+        awaiting = await ends.move()
+        await ends.target.device_state()
+        assert_equal(ends)
+        first, second = awaiting.figures(None).passes
+        assert (first.pages_sent, first.zero_pages) == (PAGES - 3, 3)
+        assert (second.pages_sent, second.zero_pages) == (PAGES - 3, 3)
+
+
 async def test_many_pages_that_became_zero_travel_in_frames_of_bounded_size() -> None:
     pages = 70_000
     memory = GuestMemory(pages * PAGE_SIZE)
