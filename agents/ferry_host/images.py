@@ -12,7 +12,6 @@ from ferry_types.messages import (
     EpochRaised,
     GoOn,
     OrderRefused,
-    RaiseEpoch,
     StartVm,
     StopVm,
     VmRunning,
@@ -87,8 +86,7 @@ def on_booted(turn: Turn, event: Booted) -> None:
     """Memory is there: raise the epoch before any quantum (rule D2)."""
     image = turn.state.images.get(event.vm)
     if image is not None and image.epoch == event.epoch and image.phase is ImagePhase.BOOTING:
-        turn.step(image, ImagePhase.RAISING)
-        turn.report(RaiseEpoch(image.name, image.epoch))
+        turn.report(turn.step(image, ImagePhase.RAISING).raise_epoch())
 
 
 def on_boot_failed(turn: Turn, event: BootFailed) -> None:
@@ -106,8 +104,10 @@ def on_epoch_raised(turn: Turn, answer: EpochRaised) -> None:
         return
     if not answer.raised:
         remove(turn, image)
-        reason = refused("raised epoch", f"epoch {answer.epoch} of {answer.vm} has been overtaken")
-        turn.refuse(answer.vm, answer.epoch, reason)
+        why = f"epoch {answer.epoch} of {answer.vm} has been overtaken"
+        if image.unless_raised:
+            why = f"{answer.vm} may have run elsewhere under epoch {image.unless_raised}: this image is old"
+        turn.refuse(answer.vm, answer.epoch, refused("raised epoch", why))
         return
     image = turn.step(image, ImagePhase.RUNNING)
     if not image.held:
@@ -139,7 +139,7 @@ def on_go_on(turn: Turn, order: GoOn) -> None:
     if image is None or image.epoch != order.epoch:
         return
     if image.phase is ImagePhase.RAISING:
-        turn.report(RaiseEpoch(image.name, image.epoch))
+        turn.report(image.raise_epoch())
     if image.held:
         image = turn.put(replace(image, held=False))
         if image.phase is ImagePhase.RUNNING:

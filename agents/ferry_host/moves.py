@@ -1,8 +1,8 @@
 """Live migration at the host: source and target (section Switchover of the ownership protocol).
 
 Before the final copy is sent, any failure resumes the source. Once it is sent, only a committed abort
-does; a source whose streams break then asks, which is to propose abort. Neither side ever times out into
-running.
+does, or a committed take-back whose compare-and-raise finds that the target has raised nothing; a source
+whose streams break then asks, which is to propose abort. Neither side ever times out into running.
 """
 
 from dataclasses import replace
@@ -40,7 +40,6 @@ from ferry_types.messages import (
     IncomingPrepared,
     PrepareIncoming,
     ProposeAbort,
-    RaiseEpoch,
     ResumeSource,
     RunVm,
     SourceReleased,
@@ -109,7 +108,7 @@ def _is_repeated(turn: Turn, vm: str, epoch: int) -> bool:
     if image is None or image.epoch < epoch:
         return False
     if image.phase is ImagePhase.RAISING:
-        turn.report(RaiseEpoch(image.name, image.epoch))
+        turn.report(image.raise_epoch())
     repeat_running(turn, image, epoch)
     return True
 
@@ -125,8 +124,8 @@ def on_run(turn: Turn, order: RunVm) -> None:
         reason = refused("ready target", f"this host does not hold {order.vm} ready for {order.migration_id}")
         turn.refuse(order.vm, order.epoch, reason)
         return
-    turn.put(replace(image, phase=ImagePhase.RAISING, epoch=order.epoch))
-    turn.report(RaiseEpoch(order.vm, order.epoch))
+    image = turn.put(replace(image, phase=ImagePhase.RAISING, epoch=order.epoch))
+    turn.report(image.raise_epoch())
     turn.do(AdoptIncoming(order.migration_id, order.vm, order.epoch))
 
 
@@ -217,7 +216,7 @@ def on_cancel(turn: Turn, order: CancelMigration) -> None:
 
 
 def on_resume(turn: Turn, order: ResumeSource) -> None:
-    """The abort is committed: raise the new epoch, then run (rule D2)."""
+    """The abort or the take-back is committed: raise the new epoch, then run (rule D2)."""
     if _is_repeated(turn, order.vm, order.epoch):
         return
     image = turn.state.images.get(order.vm)
@@ -232,7 +231,7 @@ def on_resume(turn: Turn, order: ResumeSource) -> None:
     if image.outgoing is not None:
         turn.do(StopOutgoing(image.outgoing.migration_id))
     turn.do(HoldVcpu(image.name))
-    turn.put(
+    image = turn.put(
         replace(
             image,
             phase=ImagePhase.RAISING,
@@ -241,9 +240,10 @@ def on_resume(turn: Turn, order: ResumeSource) -> None:
             arrived_by="",
             outgoing=None,
             ran_at_s=None,
+            unless_raised=order.unless_raised,
         )
     )
-    turn.report(RaiseEpoch(order.vm, order.epoch))
+    turn.report(image.raise_epoch())
 
 
 def on_target_runs(turn: Turn, order: TargetRuns) -> None:

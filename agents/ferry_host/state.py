@@ -5,14 +5,14 @@ An image's phases::
     StartVm -> BOOTING -> RAISING -> RUNNING -> STOPPING -> gone                   (a stop may come earlier)
                                      RUNNING -> SWITCHING -> AWAITING -> gone      (source of a move)
                                      RUNNING <- SWITCHING                          (failed before final copy)
-                          RAISING <- SWITCHING, AWAITING                           (abort committed)
+                          RAISING <- SWITCHING, AWAITING                           (abort or take-back)
     PrepareIncoming -> PREPARING -> RECEIVING -> READY -> RAISING -> RUNNING       (target of a move)
 """
 
 from dataclasses import dataclass, field
 
 from ferry_types.errors import Refusal
-from ferry_types.messages import ImageReport, SourceReleased
+from ferry_types.messages import ImageReport, RaiseEpoch, SourceReleased
 from ferry_types.profiles import LeaseTiming
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
 
@@ -68,6 +68,7 @@ class Image:
 
     ``held``: the lease ran out since; it goes on only when told that its epoch still stands (rule L4).
     ``arrived_by``: the move that brought it. ``ran_at_s``: its last first quantum, once that has run.
+    ``unless_raised``: taken back from a target; void if that has raised this epoch.
     """
 
     spec: VmSpec
@@ -77,6 +78,7 @@ class Image:
     arrived_by: str = ""
     outgoing: Outgoing | None = None
     ran_at_s: float | None = None
+    unless_raised: int = 0
 
     @property
     def name(self) -> str:
@@ -89,6 +91,10 @@ class Image:
         if self.outgoing is not None:
             return self.outgoing.migration_id
         return self.arrived_by if self.phase in INCOMING else ""
+
+    def raise_epoch(self) -> RaiseEpoch:
+        """What it needs of the storage before it may run."""
+        return RaiseEpoch(self.name, self.epoch, self.unless_raised)
 
     def report(self) -> ImageReport:
         """Its line in the inventory."""

@@ -8,7 +8,9 @@
 
 ``switching`` begins when the hand-off is armed. From then on the outcome is one compare-and-set in the
 store: COMMIT gives the VM to the target, abort gives it back to the source under a higher epoch. Before,
-any failure just ends the attempt and the source runs on.
+any failure just ends the attempt and the source runs on. After a commit, a target that is lost or refuses
+fails the move, too, and the source takes the VM back: its memory is the newest there is exactly if the
+target has not raised its epoch, which the source's compare-and-raise finds out.
 """
 
 from dataclasses import replace
@@ -38,7 +40,6 @@ from ferry_types.messages import (
     OrderRefused,
     PrepareIncoming,
     ProposeAbort,
-    ResumeSource,
     RunVm,
     SourceReleased,
     TargetReady,
@@ -47,6 +48,8 @@ from ferry_types.messages import (
 )
 from ferry_types.migrations import ENDED, MigrationFigures, MigrationState
 from ferry_types.vms import ImagePhase
+
+_GIVEN_BACK = frozenset({Origin.ABORT, Origin.TAKE_BACK})
 
 HISTORY_MAX = 1000
 """Ended moves that are kept; older ones are forgotten."""
@@ -232,8 +235,8 @@ def on_propose_abort(turn: Turn, node: NodeRecord, message: ProposeAbort) -> Non
     owner = turn.state.owners.get(move.vm)
     if owner is None or (owner.node != node.name and move.state in ENDED):
         turn.order(node.name, DiscardVm(move.vm, move.epoch))
-    elif owner.node == node.name and owner.origin is Origin.ABORT and owner.migration_id == move.id:
-        turn.order(node.name, ResumeSource(move.id, move.vm, owner.epoch))
+    elif owner.node == node.name and owner.origin in _GIVEN_BACK and owner.migration_id == move.id:
+        ownership.order_resume(turn, owner)
     elif move.id in turn.state.first_quantum_at:
         _order_target_runs(turn, move)
 
@@ -243,9 +246,7 @@ def end(
 ) -> None:
     """End an uncommitted move. Once armed, only a committed abort lets the source run again."""
     if move.state is MigrationState.SWITCHING and not source_resumed and turn.state.nodes[move.source].up:
-        owner = turn.state.owners[move.vm]
-        turn.write(Ownership(move.vm, owner.epoch + 1, owner.node, owner.incarnation, Origin.ABORT, move.id))
-        turn.order(move.source, ResumeSource(move.id, move.vm, owner.epoch + 1))
+        _give_back(turn, move, Origin.ABORT)
     elif move.state is not MigrationState.QUEUED and not source_resumed:
         turn.order(move.source, CancelMigration(move.id, reason))
     if move.state is not MigrationState.QUEUED:
@@ -256,6 +257,32 @@ def end(
     _close(turn, move, state, reason)
     kind = MIGRATION_CHANGED if state is MigrationState.CANCELLED else MIGRATION_FAILED
     turn.log(kind, f"move {move.id} of {move.vm} {state}: {reason}; it stays on {move.source}", vm=move.vm)
+
+
+def _give_back(turn: Turn, move: MigrationRecord, origin: Origin) -> None:
+    """Have the source own the VM under the next epoch (rule S1)."""
+    source, epoch = turn.state.nodes[move.source], turn.state.owners[move.vm].epoch + 1
+    owner = Ownership(move.vm, epoch, source.name, source.incarnation, origin, move.id)
+    turn.write(owner)
+    ownership.order_resume(turn, owner)
+
+
+def _fail_committed(turn: Turn, move: MigrationRecord, reason: str) -> bool:
+    """Fail a move whose target will not run the VM; whether the source takes it back.
+
+    It tries unless the target is known to have run. A source that has lost the image refuses, and then, or
+    if there is nothing to take back, the VM is booted.
+    """
+    ran = turn.state.running.get(move.vm) == turn.state.owners[move.vm].epoch
+    taken_back = not ran and turn.state.nodes[move.source].up and turn.state.vms[move.vm].wanted
+    _close(turn, move, MigrationState.FAILED, reason)
+    if taken_back:
+        _give_back(turn, move, Origin.TAKE_BACK)
+        turn.log(MIGRATION_FAILED, f"{move.source} takes {move.vm} back: {reason}", move.source, move.vm)
+    else:
+        turn.order(move.source, DiscardVm(move.vm, move.epoch))
+        turn.log(MIGRATION_FAILED, f"move {move.id} of {move.vm} failed: {reason}", move.target, move.vm)
+    return taken_back
 
 
 def _close(turn: Turn, move: MigrationRecord, state: MigrationState, reason: str) -> None:
@@ -276,15 +303,13 @@ def node_lost(turn: Turn, node: str) -> None:
         if not turn.state.is_committed(move):
             end(turn, move, MigrationState.FAILED, f"node {node} was lost")
         elif node == move.target:
-            _close(turn, move, MigrationState.FAILED, f"target {node} was lost after the hand-off")
-            turn.log(MIGRATION_FAILED, f"{move.vm} was handed over to {node}, which was lost", node, move.vm)
-            turn.order(move.source, DiscardVm(move.vm, move.epoch))
+            _fail_committed(turn, move, f"target {node} was lost after the hand-off")
         elif move.id in turn.state.first_quantum_at:
             _complete(turn, move, None)
 
 
 def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> None:
-    """A refused order moves the VM on; a refused commit fails the move and voids the source's image.
+    """A refused order moves the VM on; after a refused commit the source may take it back.
 
     A source whose guest has crashed refuses the epoch that it was to hand over.
     """
@@ -292,10 +317,9 @@ def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> Non
         return
     move = turn.state.migration_of(message.vm)
     if move is not None and turn.state.is_committed(move):
-        reason = f"{node.name}: {message.reason.message}"
-        _close(turn, move, MigrationState.FAILED, reason)
-        turn.log(MIGRATION_FAILED, f"move {move.id} failed after the hand-off: {reason}", vm=message.vm)
-        turn.order(move.source, DiscardVm(message.vm, move.epoch))
+        reason = f"target {node.name} refused it after the hand-off: {message.reason.message}"
+        if _fail_committed(turn, move, reason):
+            return
     elif move is not None:
         end(turn, move, MigrationState.FAILED, f"{node.name}: {message.reason.message}", source_resumed=True)
     ownership.on_order_refused(turn, node, message)

@@ -119,19 +119,28 @@ def repeat_order(turn: Turn, node: NodeRecord, owner: Ownership) -> None:
         turn.order(node.name, StopVm(owner.vm, owner.epoch))
     elif owner.origin is Origin.MOVE:
         turn.order(node.name, RunVm(owner.migration_id, owner.vm, owner.epoch))
-    elif owner.origin is Origin.ABORT:
-        turn.order(node.name, ResumeSource(owner.migration_id, owner.vm, owner.epoch))
+    elif owner.origin in (Origin.ABORT, Origin.TAKE_BACK):
+        order_resume(turn, owner)
     else:
         turn.order(node.name, StartVm(vm.spec, owner.epoch))
 
 
+def order_resume(turn: Turn, owner: Ownership) -> None:
+    """Have the source of a move run on; a take-back only if the target has not raised its epoch."""
+    unless_raised = owner.epoch - 1 if owner.origin is Origin.TAKE_BACK else 0
+    if owner.node is not None:
+        turn.order(owner.node, ResumeSource(owner.migration_id, owner.vm, owner.epoch, unless_raised))
+
+
 def on_raise_epoch(turn: Turn, node: NodeRecord, message: RaiseEpoch) -> None:
-    """Compare and raise, in the array's stead (rule D4): only the present owner's own epoch, never down."""
-    held = turn.state.raised.get(message.vm)
-    raised = turn.state.owns(node, message.vm, message.epoch) and (
-        held is None or held.epoch <= message.epoch
-    )
-    if raised and (held is None or held.epoch < message.epoch):
+    """Compare and raise, in the array's stead (rule D4): only the present owner's own epoch, never down.
+
+    Nor past an epoch that the owner's memory is older than.
+    """
+    held = turn.state.raised.get(message.vm, RaisedEpoch(message.vm, 0)).epoch
+    overtaken = held > message.epoch or 0 < message.unless_raised <= held < message.epoch
+    raised = turn.state.owns(node, message.vm, message.epoch) and not overtaken
+    if raised and held < message.epoch:
         turn.write(RaisedEpoch(message.vm, message.epoch))
     turn.needs_term()
     turn.order(node.name, EpochRaised(message.vm, message.epoch, raised))

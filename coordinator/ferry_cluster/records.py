@@ -56,6 +56,7 @@ class Origin(StrEnum):
     BOOT = "boot"
     MOVE = "move"
     ABORT = "abort"
+    TAKE_BACK = "take-back"
 
 
 @dataclass(frozen=True, slots=True)

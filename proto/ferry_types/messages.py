@@ -73,10 +73,14 @@ class OrderRefused:
 
 @dataclass(frozen=True, slots=True)
 class RaiseEpoch:
-    """Asks for the VM's raised epoch to be compared and raised (rules D2, D4)."""
+    """Asks for the VM's raised epoch to be compared and raised (rules D2, D4).
+
+    ``unless_raised``: not if this epoch or a later one was raised before; 0: no matter.
+    """
 
     vm: str
     epoch: int
+    unless_raised: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,11 +295,15 @@ class TargetRuns:
 
 @dataclass(frozen=True, slots=True)
 class ResumeSource:
-    """To the source: the abort is committed, it owns this epoch."""
+    """To the source: the abort or the take-back is committed, it owns this epoch.
+
+    ``unless_raised``: of a take-back, the target's epoch; its raise is to fail if that was raised.
+    """
 
     migration_id: str
     vm: str
     epoch: int
+    unless_raised: int = 0
 
 
 ToHost = (

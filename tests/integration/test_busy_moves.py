@@ -5,6 +5,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from tests.integration.processes import MIB, Cluster, running_cluster
 
 from ferry.v1 import host_pb2
@@ -78,6 +79,7 @@ def move_often(cluster: Cluster, moves: int) -> None:
     assert cluster.vm("busy").epoch >= vm.epoch + moves
 
 
+@pytest.mark.timeout(180)
 def test_fifty_verified_moves_of_a_busy_guest(tmp_path: Path) -> None:
     with running_cluster(tmp_path, 2) as cluster:
         move_often(cluster, MOVES)

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from tests.property.checked_store import CheckedStore
-from tests.property.world_parts import Agent, Process, Reign, Stream
+from tests.property.world_parts import Agent, Memory, Process, Reign, Stream
 
 from ferry_cluster import commands as cluster_commands
 from ferry_cluster import inputs as cluster_inputs
@@ -63,6 +63,8 @@ class World:
         self.limit = limit
         self.memory_bytes = memory_bytes
         self.fail_next: set[str] = set()
+        self.newest: dict[str, Memory] = {}
+        """VM -> memory that it last ran with."""
         self.start_coordinator()
         for number in range(1, hosts + 1):
             self.start_host(f"n{number}")
@@ -110,6 +112,15 @@ class World:
                 assert owner is not None, f"{vm} runs on {agent.name} and does not exist"
                 assert owner.incarnation == agent.incarnation, f"{vm} runs on {agent.name}: {owner}"
                 assert epoch == self.store.raised(vm), f"{vm} runs under {epoch}: {self.store.raised(vm)}"
+                self.write_memory(agent, vm)
+
+    def write_memory(self, agent: Agent, vm: str) -> None:
+        """A guest that runs writes: its memory must be the newest there is, or that of a new boot."""
+        memory, newest = agent.memories[vm], self.newest.get(vm, Memory(0))
+        assert memory >= newest, f"{vm} goes on with old memory on {agent.name}: {memory}, not {newest}"
+        if vm in agent.resumed:
+            agent.resumed.remove(vm)
+            self.newest[vm] = agent.memories[vm] = Memory(memory.boot_epoch, memory.runs + 1)
 
     def may_run(self, node: str, incarnation: str | None) -> bool:
         lives = (self.agents[node], *self.strays)
@@ -308,7 +319,7 @@ class World:
     def break_move(self, agent: Agent, migration_id: str) -> None:
         """One side of a move notices that its streams have ended; a target that has all does not mind."""
         reason = failed("the other side is gone")
-        if not agent.arriving.get(migration_id, True):
+        if migration_id in agent.arriving and agent.arriving[migration_id] is None:
             self.feed_later(agent, host_inputs.IncomingFailed(migration_id, reason))
         elif migration_id in agent.leaving:
             self.feed_later(agent, host_inputs.OutgoingFailed(migration_id, reason))
@@ -396,6 +407,7 @@ class World:
             case host_commands.RunVcpu():
                 assert command.vm in agent.memories, f"{command.vm} has no memory on {agent.name}"
                 agent.vcpus[command.vm] = command.epoch
+                agent.resumed.add(command.vm)
                 ran = host_inputs.QuantumRan(command.vm, command.epoch, agent.clock(self.now))
                 self.feed_later(agent, ran)
             case host_commands.HoldVcpu():
@@ -409,12 +421,12 @@ class World:
     def booted(self, agent: Agent, vm: str, epoch: int) -> None:
         image = agent.host.state.images.get(vm)
         if image is not None and (image.epoch, image.phase) == (epoch, ImagePhase.BOOTING):
-            agent.memories.add(vm)
+            agent.memories[vm] = Memory(epoch)
         self.feed(agent, host_inputs.Booted(vm, epoch))
 
     def destroy(self, agent: Agent, vm: str) -> None:
         agent.vcpus.pop(vm, None)
-        agent.memories.discard(vm)
+        agent.memories.pop(vm, None)
 
     def act_as_target(
         self,
@@ -427,15 +439,16 @@ class World:
                 if self.happens(self.trouble):
                     self.feed_later(agent, host_inputs.IncomingFailed(migration_id, failed("no memory")))
                     return
-                agent.arriving[migration_id] = False
+                agent.arriving[migration_id] = None
                 self.feed_later(agent, host_inputs.IncomingAllocated(migration_id))
             case host_commands.DropIncoming():
                 agent.arriving.pop(migration_id, None)
                 for other in self.agents.values():
                     self.break_move(other, migration_id)
             case host_commands.AdoptIncoming():
-                assert agent.arriving.pop(migration_id), f"{command.vm} was adopted half copied"
-                agent.memories.add(command.vm)
+                memory = agent.arriving.pop(migration_id)
+                assert memory is not None, f"{command.vm} was adopted half copied"
+                agent.memories[command.vm] = memory
 
     def act_as_source(
         self,
@@ -487,9 +500,10 @@ class World:
             self.break_move(target, migration_id)
             self.break_move(agent, migration_id)
         else:
-            target.do(lambda: self.complete(target, migration_id))
+            memory = agent.memories[agent.leaving[migration_id][0]]
+            target.do(lambda: self.complete(target, migration_id, memory))
 
-    def complete(self, target: Agent, migration_id: str) -> None:
+    def complete(self, target: Agent, migration_id: str, memory: Memory) -> None:
         if migration_id in target.arriving:
-            target.arriving[migration_id] = True
+            target.arriving[migration_id] = memory
             self.feed(target, host_inputs.IncomingComplete(migration_id))

@@ -25,8 +25,9 @@ HOST_BYTES: Final = 64 * MIB
 """Room for four VMs: a host that leaks one soon lacks it."""
 
 FAULTS: Final = 0.4
+AMBUSH_S: Final = 3.0
 REQUESTS: Final = (*("move",) * 6, "stop", "start", "start", "create", "remove", "cancel")
-HOSTS: Final = ("kill", "isolate", "freeze", "freeze", "guest")
+HOSTS: Final = ("kill", "isolate", "freeze", "freeze", "guest", "hand-over", "hand-over")
 STREAMS: Final = ("cut", "drop", "stall", "stall")
 COORDINATORS: Final = ("coordinator", "successor", "frozen coordinator")
 MOODS: Final = (HOSTS, STREAMS, COORDINATORS, STREAMS + COORDINATORS, HOSTS + STREAMS + COORDINATORS)
@@ -48,6 +49,7 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.world = World(3, seed, memory_bytes=HOST_BYTES)
+        self.healing = False
 
     def run(self, steps: int = 25) -> None:
         """Calm, faults, healing. Raises AssertionError if anything that must hold does not."""
@@ -74,11 +76,10 @@ class Storm:
             case "move" | "stop" | "start" | "create" | "remove" | "cancel":
                 if world.cluster is not None and not world.reigns[-1].frozen:
                     self.request(action)
-            case "kill" if agent.alive:
-                world.kill_host(agent.name)
-                if world.happens(0.5):
-                    self.certify(agent)
-                world.later(rng.uniform(0.0, 4.0), lambda: world.start_host(agent.name))
+            case "kill":
+                self.kill(agent)
+            case "hand-over":
+                self.strike_at_a_hand_over(world.now + AMBUSH_S)
             case "guest" if agent.alive and agent.vcpus:
                 world.crash_guest(agent, rng.choice(sorted(agent.vcpus)))
             case "isolate" if agent.alive:
@@ -89,6 +90,27 @@ class Storm:
                 self.trouble_coordinator(action)
             case _ if agent.stream is not None:
                 self.trouble_stream(action, agent)
+
+    def kill(self, agent: Agent) -> None:
+        """A host dies, is perhaps certified dead, and starts again."""
+        if not agent.alive or self.world.agents[agent.name] is not agent:
+            return
+        self.world.kill_host(agent.name)
+        if self.world.happens(0.5):
+            self.certify(agent)
+        self.world.later(self.rng.uniform(0.0, 4.0), lambda: self.world.start_host(agent.name))
+
+    def strike_at_a_hand_over(self, until: float) -> None:
+        """Wait for a commit, and kill its target while that raises its epoch and lets the VM run."""
+        world = self.world
+        state = world.cluster.state if world.cluster is not None else None
+        moves = state.active_migrations() if state is not None else []
+        committed = [move for move in moves if state is not None and state.is_committed(move)]
+        if committed:
+            target = world.agents[committed[0].target]
+            world.later(self.rng.uniform(0.0, 0.06), lambda: self.kill(target))
+        elif world.now < until and not self.healing:
+            world.later(0.003, lambda: self.strike_at_a_hand_over(until))
 
     def certify(self, agent: Agent) -> None:
         """The dead agent's watchdog says so: at once or late, perhaps more than once, perhaps to nobody."""
@@ -146,6 +168,7 @@ class Storm:
     def heal(self) -> None:
         """Bring everything back; then all that is wanted runs, and nothing else is left anywhere."""
         world = self.world
+        self.healing = True
         world.run(7.0)  # every process that was frozen or killed is back by then
         self.start_coordinator()
         world.run_until(lambda: all_up(world), HEALED_WITHIN_S)
@@ -207,8 +230,10 @@ def leftovers(world: World, agent: Agent) -> list[str]:
         elif image.phase is not ImagePhase.RUNNING or image.held or image.outgoing is not None:
             found.append(f"{agent.name} holds {image}")
     names = set(agent.host.state.images)
-    if agent.memories != names or set(agent.vcpus) != names:
-        found.append(f"{agent.name} holds {names}, memory of {agent.memories}, vCPUs of {set(agent.vcpus)}")
+    if set(agent.memories) != names or set(agent.vcpus) != names:
+        found.append(
+            f"{agent.name} holds {names}, memory of {set(agent.memories)}, vCPUs of {set(agent.vcpus)}"
+        )
     if agent.arriving or agent.leaving:
         found.append(f"{agent.name} still copies: {agent.arriving} {agent.leaving}")
     return found

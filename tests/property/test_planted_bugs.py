@@ -256,6 +256,15 @@ def a_lapsed_target_that_does_not_refuse_the_commit(patch: pytest.MonkeyPatch) -
     patch.setitem(host_module._ORDERS, RunVm, on_run)
 
 
+def a_take_back_that_compares_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Trap 9: "the target has not raised" is taken for granted, and old memory runs."""
+
+    def on_resume(turn: HostTurn, order: ResumeSource) -> None:
+        moves.on_resume(turn, replace(order, unless_raised=0))
+
+    patch.setitem(host_module._ORDERS, ResumeSource, on_resume)
+
+
 def a_commit_before_ready(patch: pytest.MonkeyPatch) -> None:
     """The commit point comes before the target has everything."""
     on_arm = cluster_module._REPORTS[ArmHandOff]
@@ -289,6 +298,7 @@ PLANTS: list[Plant] = [
     the_source_hears_not_committed_and_resumes,
     an_abort_that_raises_nothing,
     a_lapsed_target_that_does_not_refuse_the_commit,
+    a_take_back_that_compares_nothing,
     a_commit_before_ready,
 ]
 

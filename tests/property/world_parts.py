@@ -35,6 +35,14 @@ class Reign(Process):
         return self.cluster.term
 
 
+@dataclass(frozen=True, order=True)
+class Memory:
+    """What a guest's memory holds: of which boot it is, and how often its vCPU has been let run since."""
+
+    boot_epoch: int
+    runs: int = 0
+
+
 @dataclass
 class Agent(Process):
     """The shell around one host core: answers every command after a short time."""
@@ -42,12 +50,14 @@ class Agent(Process):
     host: Host = field(kw_only=True)
     stream: "Stream | None" = None
     deadline_s: float | None = None
-    memories: set[str] = field(default_factory=set)
+    memories: dict[str, Memory] = field(default_factory=dict)
     """VMs whose memory is filled."""
     vcpus: dict[str, int] = field(default_factory=dict)
     """VM -> epoch under which its vCPU is told to run."""
-    arriving: dict[str, bool] = field(default_factory=dict)
-    """Migration -> whether all of the incoming memory is here."""
+    resumed: set[str] = field(default_factory=set)
+    """VMs that were told to run and have not written since."""
+    arriving: dict[str, Memory | None] = field(default_factory=dict)
+    """Migration -> the incoming memory, once all of it is here."""
     leaving: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Migration -> (VM, target) of attempts under way."""
 

@@ -330,17 +330,21 @@ class RaiseEpoch(_message.Message):
 
     VM_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    UNLESS_RAISED_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     epoch: _builtins.int
+    unless_raised: _builtins.int
+    """fail if this epoch or a later one was raised before; 0: never"""
     def __init__(
         self,
         *,
         vm: _builtins.str = ...,
         epoch: _builtins.int = ...,
+        unless_raised: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "unless_raised", b"unless_raised", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -986,26 +990,30 @@ Global___TargetRuns: _TypeAlias = TargetRuns  # noqa: Y015
 
 @_typing.final
 class ResumeSource(_message.Message):
-    """the abort is committed: the source owns this epoch"""
+    """abort or take-back is committed: the source owns this epoch"""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MIGRATION_ID_FIELD_NUMBER: _builtins.int
     VM_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    UNLESS_RAISED_FIELD_NUMBER: _builtins.int
     migration_id: _builtins.str
     vm: _builtins.str
     epoch: _builtins.int
+    unless_raised: _builtins.int
+    """take-back: the target's epoch, for RaiseEpoch; abort: 0"""
     def __init__(
         self,
         *,
         migration_id: _builtins.str = ...,
         vm: _builtins.str = ...,
         epoch: _builtins.int = ...,
+        unless_raised: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "migration_id", b"migration_id", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "migration_id", b"migration_id", "unless_raised", b"unless_raised", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,6 +6,7 @@ from tests.unit.cluster.core_bench import LOST_AFTER_S, MIB, Bench, commit_of, o
 from ferry_cluster.commands import Guard, Reply
 from ferry_cluster.inputs import (
     CancelMove,
+    DeathCertified,
     HostMessage,
     StreamClosed,
     Tick,
@@ -20,7 +21,9 @@ from ferry_types.messages import (
     Armed,
     ArmHandOff,
     CancelMigration,
+    DeathCertificate,
     DiscardVm,
+    EpochRaised,
     HostEnvelope,
     ImageReport,
     IncomingPrepared,
@@ -89,6 +92,64 @@ def test_an_abort_after_the_commit_changes_nothing() -> None:
     bench.say(2, TargetReady("m1"))
     assert bench.say(1, ProposeAbort("m1", "the stream broke")) == []
     assert bench.cluster.state.owners["a"].node == "h2"
+
+
+def committed() -> Bench:
+    bench = Bench()
+    bench.arm()
+    bench.say(2, TargetReady("m1"))
+    return bench
+
+
+TAKEN_BACK = Ownership("a", 3, "h1", "life-1", Origin.TAKE_BACK, "m1")
+
+
+def test_a_target_that_dies_after_the_commit_is_taken_back_from() -> None:
+    bench = committed()
+    commands = bench.handle(DeathCertified(DeathCertificate("h2", "life-2", "killed")))
+    assert TAKEN_BACK in commit_of(commands).writes
+    assert orders(commands, 1) == [ResumeSource("m1", "a", 3, unless_raised=2)]
+    assert bench.cluster.migration_view("m1").record.reason == "target h2 was lost after the hand-off"
+    assert orders(bench.say(1, RaiseEpoch("a", 3, unless_raised=2)), 1) == [EpochRaised("a", 3, True)]
+    repeated = bench.say(1, RaiseEpoch("a", 3, unless_raised=2))
+    assert orders(repeated, 1) == [EpochRaised("a", 3, True)], "its own raise is no reason to fail"
+
+
+def test_a_target_that_refuses_the_commit_is_taken_back_from() -> None:
+    bench = committed()
+    commands = bench.say(2, OrderRefused("a", 2, failed("it is not here")))
+    assert TAKEN_BACK in commit_of(commands).writes
+    assert StartVm not in [type(order) for number in (1, 2) for order in orders(commands, number)]
+
+
+def test_what_the_target_has_raised_is_booted_cold() -> None:
+    bench = committed()
+    bench.say(2, RaiseEpoch("a", 2))
+    bench.handle(DeathCertified(DeathCertificate("h2", "life-2", "killed")))
+    assert orders(bench.say(1, RaiseEpoch("a", 3, unless_raised=2)), 1) == [EpochRaised("a", 3, False)]
+    commands = bench.say(1, OrderRefused("a", 3, failed("this image is old")))
+    assert Ownership("a", 4, "h1", "life-1", Origin.BOOT) in commit_of(commands).writes
+    assert [type(order) for order in orders(commands, 1)] == [StartVm]
+
+
+def test_what_the_target_is_known_to_run_is_not_taken_back() -> None:
+    bench = committed()
+    bench.say(2, RaiseEpoch("a", 2))
+    bench.say(2, VmRunning("a", 2, "m1", 12.5))
+    commands = bench.handle(DeathCertified(DeathCertificate("h2", "life-2", "killed")))
+    assert [type(order) for order in orders(commands, 1)] == [DiscardVm, StartVm]
+
+
+def test_a_source_that_rejoins_is_told_again_what_it_takes_back() -> None:
+    bench = committed()
+    bench.handle_closed(1)
+    bench.handle(DeathCertified(DeathCertificate("h2", "life-2", "killed")))
+    report = ImageReport("a", 1, ImagePhase.AWAITING, "m1")
+    told = orders(bench.join(1, stream=3, images=(report,)), 3)
+    assert ResumeSource("m1", "a", 3, unless_raised=2) in told
+    assert DiscardVm not in [type(order) for order in told]
+    asked = orders(bench.say(3, ProposeAbort("m1", "the stream broke"), life="life-1"), 3)
+    assert asked == [ResumeSource("m1", "a", 3, unless_raised=2)]
 
 
 def test_a_target_in_a_new_session_is_not_committed_to() -> None:

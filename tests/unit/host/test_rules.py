@@ -227,6 +227,20 @@ def test_a_committed_abort_raises_before_it_runs() -> None:
     assert bench.order(EpochRaised("a", 2, True)) == [commands.RunVcpu("a", 2)]
 
 
+def test_what_is_taken_back_runs_only_if_the_target_has_raised_nothing() -> None:
+    bench = Bench()
+    bench.send_final()
+    done = bench.order(ResumeSource("m1", "a", 3, unless_raised=2))
+    assert reports(done) == [RaiseEpoch("a", 3, unless_raised=2)]
+    repeated = bench.order(ResumeSource("m1", "a", 3, unless_raised=2))
+    assert reports(repeated) == [RaiseEpoch("a", 3, unless_raised=2)]
+    done = bench.order(EpochRaised("a", 3, False))
+    assert commands.DestroyImage("a") in done
+    [refusal] = reports(done)
+    assert isinstance(refusal, OrderRefused)
+    assert refusal.reason.message == "a may have run elsewhere under epoch 2: this image is old"
+
+
 def test_the_source_deletes_after_target_runs() -> None:
     bench = Bench()
     bench.send_final()
