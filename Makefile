@@ -5,6 +5,10 @@ PYTHON ?= python3
 # What `make test` and `make test-protobuf6` run, and with which options of pytest.
 TESTS ?= tests
 PYTEST_ARGS ?=
+# Which seeds `make simulate` runs, and of which course: long (16 hosts, 200 VMs, ten minutes) or short.
+SEEDS ?= 50
+FIRST ?= 0
+COURSE ?= long
 # What `make bench` measures, as options of `ferry bench migrate`.
 BENCH_ARGS ?= --against qemu,qemu-multifd,grpc,socket
 
@@ -13,13 +17,14 @@ INSTALLED := .installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-protobuf6 bench check check-stubs check-lint check-format check-types check-imports \
+.PHONY: help demo test test-protobuf6 simulate bench check check-stubs check-lint check-format check-types check-imports \
 	format stubs venv clean
 
 help:
 	@echo "make demo            the guided tour: a live migration, a killed host, a failover"
 	@echo "make test            the test suite; TESTS=tests/unit PYTEST_ARGS='-x -k name' narrow it"
 	@echo "make test-protobuf6  the same on the oldest gRPC and protobuf that are supported"
+	@echo "make simulate        clusters under faults on virtual time; SEEDS=300 FIRST=0 COURSE=long|short"
 	@echo "make check           stubs, ruff, mypy, import contracts"
 	@echo "make bench           live migration measured against its peers; BENCH_ARGS='...'"
 	@echo "make format          lets ruff format and fix the code"
@@ -34,6 +39,9 @@ test: .venv/$(INSTALLED)
 
 test-protobuf6: .venv-protobuf6/$(INSTALLED)
 	.venv-protobuf6/bin/python -m pytest $(PYTEST_ARGS) $(TESTS)
+
+simulate: .venv/$(INSTALLED)
+	@.venv/bin/python -m ferry_sim --seeds $(SEEDS) --first $(FIRST) --course $(COURSE)
 
 bench: .venv/$(INSTALLED)
 	@.venv/bin/ferry bench migrate $(BENCH_ARGS)

@@ -29,7 +29,6 @@ PHASE_TRANSITIONS: frozenset[tuple[ImagePhase, ImagePhase]] = frozenset(
         (ImagePhase.RUNNING, ImagePhase.STOPPING),
         (ImagePhase.SWITCHING, ImagePhase.RUNNING),
         (ImagePhase.SWITCHING, ImagePhase.AWAITING),
-        (ImagePhase.SWITCHING, ImagePhase.STOPPING),
         (ImagePhase.SWITCHING, ImagePhase.RAISING),
         (ImagePhase.AWAITING, ImagePhase.RAISING),
         (ImagePhase.PREPARING, ImagePhase.RECEIVING),

@@ -1,18 +1,18 @@
 """The two pure cores together, under faults: nobody runs twice, and after healing everything runs."""
 
 import pytest
-from tests.property.cluster_world import MIB, World
-from tests.property.storms import Storm, all_up
 
 from ferry_cluster.inputs import TurnOffVm
 from ferry_cluster.records import MigrationRecord
+from ferry_sim.storm import Storm, all_up
+from ferry_sim.world import MIB, Size, World
 from ferry_types.errors import Refusal
 from ferry_types.migrations import ENDED, MigrationState
 from ferry_types.vms import VmState
 
 
 def make_world(hosts: int = 3, seed: int = 1, limit: int = 2) -> World:
-    world = World(hosts, seed, limit)
+    world = World(Size(hosts=hosts, limit=limit), seed)
     world.run_until(lambda: all_up(world))
     return world
 
@@ -152,7 +152,7 @@ def test_moves_that_a_rule_refuses_change_nothing(vm: str, to: str, rule: str) -
 
 def test_a_refused_first_start_takes_the_vm_back() -> None:
     world = make_world()
-    world.fail_next.add("boot a")
+    world.shell.fail_next.add("boot a")
     request = world.create("a", "n1")
     world.run(1)
     answer = world.replies[request]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.property.storms import Storm
 
 from ferry_cluster import cluster as cluster_module
 from ferry_cluster import membership, ownership
@@ -23,6 +22,7 @@ from ferry_host.host import Host
 from ferry_host.inputs import Booted, OutgoingFailed
 from ferry_host.state import INCOMING, Image
 from ferry_host.turn import Turn as HostTurn
+from ferry_sim.storm import Storm
 from ferry_types.messages import (
     ArmHandOff,
     CancelMigration,
@@ -40,7 +40,7 @@ from ferry_types.messages import (
 )
 from ferry_types.vms import ImagePhase
 
-SEEDS = range(400)
+SEEDS = range(300)
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

@@ -1,13 +1,14 @@
-"""Processes and connections of a ``World``: what they are, not what happens to them."""
+"""Processes and connections of a world: what they are, not what happens to them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ferry_cluster.cluster import Cluster
 from ferry_host.host import Host
+from ferry_types.vms import ImagePhase
 
 
-@dataclass
+@dataclass(eq=False)
 class Process:
     """What every process has: a life, a clock, and what waits for it while it is frozen."""
 
@@ -24,7 +25,7 @@ class Process:
             action()
 
 
-@dataclass
+@dataclass(eq=False)
 class Reign(Process):
     """A coordinator process."""
 
@@ -32,6 +33,7 @@ class Reign(Process):
 
     @property
     def term(self) -> int:
+        """Number of its reign."""
         return self.cluster.term
 
 
@@ -43,7 +45,7 @@ class Memory:
     runs: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Agent(Process):
     """The shell around one host core: answers every command after a short time."""
 
@@ -60,16 +62,21 @@ class Agent(Process):
     """Migration -> the incoming memory, once all of it is here."""
     leaving: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Migration -> (VM, target) of attempts under way."""
+    phases: dict[str, ImagePhase] = field(default_factory=dict)
+    """Phases of its images, as they were last looked at."""
 
     @property
     def name(self) -> str:
+        """The host's name."""
         return self.host.state.identity.name
 
     @property
     def incarnation(self) -> str:
+        """This life of it."""
         return self.host.state.identity.incarnation
 
     def clock(self, now: float) -> float:
+        """Its monotonic clock, in seconds."""
         return now * self.clock_rate
 
     def has_lease(self, now: float) -> bool:
@@ -82,12 +89,16 @@ class Agent(Process):
         )
 
     def running(self, now: float) -> set[str]:
+        """VMs that run at this moment."""
         return set(self.vcpus) if self.has_lease(now) else set()
 
 
-@dataclass
+@dataclass(eq=False)
 class Stream:
-    """A connection. Each direction keeps the order; ``down`` and ``up``: whether its reader still reads."""
+    """A connection. Each direction keeps the order; ``down`` and ``up``: whether its reader still reads.
+
+    ``deaf``: directions in which nothing arrives any more, although nobody has noticed.
+    """
 
     number: int
     agent: Agent
@@ -95,3 +106,4 @@ class Stream:
     down: bool = True
     up: bool = True
     busy_until: dict[str, float] = field(default_factory=lambda: {"down": 0.0, "up": 0.0})
+    deaf: set[str] = field(default_factory=set)

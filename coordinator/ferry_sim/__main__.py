@@ -1,0 +1,144 @@
+"""``make simulate``: run seeds, print what was covered, and, as the last line, seeds and violations."""
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from ferry_sim.coverage import Coverage
+from ferry_sim.storm import LONG, SHORT, Course, Storm
+
+COURSES: Final = {"long": LONG, "short": SHORT}
+
+
+@dataclass
+class Outcome:
+    """What came of one seed. ``violation``: the traceback of the first thing that must not be, or empty."""
+
+    seed: int
+    simulated_s: float
+    processor_s: float
+    moves: int
+    faults: int
+    trace: int
+    violation: str
+    coverage: Coverage
+
+
+@dataclass
+class _Total:
+    seeds: int = 0
+    violations: list[int] = field(default_factory=list)
+    simulated_s: float = 0.0
+    processor_s: float = 0.0
+    moves: int = 0
+    faults: int = 0
+    coverage: Coverage = field(default_factory=Coverage)
+
+    def add(self, outcome: Outcome) -> None:
+        self.seeds += 1
+        if outcome.violation:
+            self.violations.append(outcome.seed)
+        self.simulated_s += outcome.simulated_s
+        self.processor_s += outcome.processor_s
+        self.moves += outcome.moves
+        self.faults += outcome.faults
+        self.coverage.add(outcome.coverage)
+
+
+def run_seed(seed: int, course: Course) -> Outcome:
+    """Run one seed. Whatever an exception says, it is a violation: the cores raise none in order."""
+    began_s, violation = time.process_time(), ""
+    storm = Storm(seed, course)
+    began_at = storm.world.now
+    try:
+        storm.run()
+    except Exception:  # noqa: BLE001 - reported, with its traceback
+        violation = traceback.format_exc()
+    world = storm.world
+    return Outcome(
+        seed,
+        world.now - began_at,
+        time.process_time() - began_s,
+        storm.moves,
+        storm.faults,
+        world.clockwork.trace,
+        violation,
+        world.coverage,
+    )
+
+
+def run_seeds(seeds: range, course: Course, jobs: int) -> Iterator[Outcome]:
+    """All of them, in order."""
+    if jobs == 1:
+        yield from (run_seed(seed, course) for seed in seeds)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(run_seed, seeds, [course] * len(seeds))
+
+
+def main() -> int:
+    """The command: exit code 1 if anything was violated."""
+    arguments = _arguments()
+    course = COURSES[arguments.course]
+    size = course.size
+    _say(
+        f"options: --seeds {arguments.seeds} --first {arguments.first} --course {arguments.course} "
+        f"--jobs {arguments.jobs}"
+    )
+    _say(
+        f"a seed: {size.hosts} hosts, {course.vms} VMs, profile {size.profile}; at least "
+        f"{course.steps} steps, {course.seconds_min:.0f} s, "
+        f"{course.moves_min} moves, {course.faults_min} faults"
+    )
+    total = _Total()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    for outcome in run_seeds(seeds, course, arguments.jobs):
+        total.add(outcome)
+        if outcome.violation:
+            _say(f"seed {outcome.seed}, at {outcome.simulated_s:.3f} s:\n{outcome.violation}")
+            _say(f"again: make simulate SEEDS=1 FIRST={outcome.seed} COURSE={arguments.course}")
+        if arguments.traces:
+            _say(f"seed {outcome.seed}: trace {outcome.trace:08x}, {outcome.moves} moves")
+    _say(f"{total.moves} moves were accepted, {total.faults} faults done")
+    _say(f"covered: {total.coverage}")
+    speed = total.simulated_s / total.processor_s
+    _say(f"{total.simulated_s:.0f} s were simulated, {speed:.0f} in a second of one processor")
+    failed = f" ({', '.join(map(str, total.violations))})" if total.violations else ""
+    _say(f"{total.seeds} seeds, {len(total.violations)} violations{failed}")
+    return 1 if total.violations else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ferry_sim", description="Simulate clusters under faults."
+    )
+    parser.add_argument("--seeds", type=_positive, default=50, help="how many (default %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (default %(default)s)")
+    parser.add_argument("--course", choices=sorted(COURSES), default="long", help="default %(default)s")
+    parser.add_argument(
+        "--jobs", type=_positive, default=os.cpu_count() or 1, help="default: one a processor"
+    )
+    parser.add_argument("--traces", action="store_true", help="print each seed's trace hash")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

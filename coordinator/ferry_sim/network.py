@@ -1,0 +1,147 @@
+"""Streams between hosts and coordinators: ordered, slow, stalled, deaf, repeating themselves, cut."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ferry_cluster import inputs as cluster_inputs
+from ferry_host import inputs as host_inputs
+from ferry_sim.clockwork import Clockwork
+from ferry_sim.processes import Agent, Reign, Stream
+from ferry_types.messages import HostEnvelope, HostOrder
+
+RECONNECT_S: Final = 0.2
+
+
+class Ends(Protocol):
+    """Who speaks over the network."""
+
+    @property
+    def strays(self) -> list[Agent]:
+        """Lives that reach nobody any more."""
+
+    def newest(self) -> Reign | None:
+        """The coordinator that a new connection reaches."""
+
+    def submit(self, reign: Reign, event: cluster_inputs.Event) -> None:
+        """A coordinator hears something."""
+
+    def feed(self, agent: Agent, event: host_inputs.Event) -> None:
+        """A host notices something, now or when it wakes up."""
+
+    def obey(self, agent: Agent, order: HostOrder) -> None:
+        """A host that is awake takes an order."""
+
+
+class Network:
+    """All streams. ``repeats``: probability that a message is delivered twice.
+
+    One direction of a stream keeps its order, as TCP does; what is on its way to nobody any more is lost.
+    """
+
+    def __init__(self, clockwork: Clockwork, ends: Ends) -> None:
+        self.repeats = 0.0
+        self._clockwork = clockwork
+        self._ends = ends
+        self._streams: dict[int, Stream] = {}
+        self._cut_off: dict[str, float] = {}
+
+    @property
+    def streams(self) -> list[Stream]:
+        """Those that a coordinator still holds."""
+        return list(self._streams.values())
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def to_host(self, number: int, order: HostOrder) -> None:
+        """A coordinator sends an order."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            agent = stream.agent
+            self._travel(stream, "down", lambda: agent.do(lambda: self._ends.obey(agent, order)))
+
+    def to_coordinator(self, agent: Agent, envelope: HostEnvelope) -> None:
+        """A host says something, if it is connected."""
+        if agent.stream is not None:
+            reign = agent.stream.reign
+            message = cluster_inputs.HostMessage(agent.stream.number, envelope)
+            self._travel(agent.stream, "up", lambda: reign.do(lambda: self._ends.submit(reign, message)))
+
+    def _travel(self, stream: Stream, direction: str, deliver: Callable[[], None]) -> None:
+        clockwork = self._clockwork
+
+        def arrive() -> None:
+            if getattr(stream, direction) and direction not in stream.deaf:
+                deliver()
+
+        for _ in range(2 if clockwork.happens(self.repeats) else 1):
+            arrives = max(clockwork.now + clockwork.delay(), stream.busy_until[direction])
+            stream.busy_until[direction] = arrives
+            clockwork.later(arrives - clockwork.now, arrive)
+
+    # --- connections ------------------------------------------------------------------------------
+
+    def connect(self, agent: Agent) -> None:
+        """A host opens its stream, again and again until a coordinator is there and reached."""
+        if not agent.alive or agent.stream is not None or agent in self._ends.strays:
+            return
+        reign = self._ends.newest()
+        if reign is None or self._clockwork.now < self._cut_off.get(agent.name, 0.0):
+            self._clockwork.later(RECONNECT_S, lambda: agent.do(lambda: self.connect(agent)))
+            return
+        agent.stream = Stream(self._clockwork.number(), agent, reign)
+        self._streams[agent.stream.number] = agent.stream
+        self._ends.feed(agent, host_inputs.Connected())
+
+    def end(self, number: int) -> None:
+        """The coordinator ends a stream: the host hears of it behind what is on its way."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._travel(stream, "down", lambda: stream.agent.do(lambda: self._lose_host_end(stream)))
+            self._clockwork.later(self._clockwork.delay(), lambda: self._lose_coordinator_end(stream))
+
+    def drop(self, stream: Stream) -> None:
+        """The host gives a stream up: what it said still arrives, perhaps behind its next Join."""
+        self._lose_host_end(stream)
+        self._travel(stream, "up", lambda: self._lose_coordinator_end(stream))
+
+    def cut(self, stream: Stream) -> None:
+        """A stream breaks, and what is on its way is lost."""
+        down, up = stream.down, stream.up
+        stream.down = stream.up = False
+        if down:
+            stream.agent.do(lambda: self._lose_host_end(stream))
+        if up:
+            stream.up = True
+            self._lose_coordinator_end(stream)
+
+    def stall(self, stream: Stream, direction: str, seconds: float) -> None:
+        """Nothing arrives in one direction for a while, then all of it does."""
+        stream.busy_until[direction] = max(stream.busy_until[direction], self._clockwork.now + seconds)
+
+    def part(self, name: str, directions: tuple[str, ...], seconds: float) -> None:
+        """Cut a host off from the coordinator for a while, one way or both.
+
+        What is under way is lost for good; the connection breaks once that is over, or earlier if either end
+        gives it up. A new one is not to be had before.
+        """
+        self._cut_off[name] = self._clockwork.now + seconds
+        for stream in self.streams:
+            if stream.agent.name == name:
+                stream.deaf.update(directions)
+                self._clockwork.later(seconds, lambda stream=stream: self.cut(stream))  # type: ignore[misc]
+
+    def _lose_host_end(self, stream: Stream) -> None:
+        stream.down = False
+        agent = stream.agent
+        if agent.stream is stream:
+            agent.stream = None
+            self._ends.feed(agent, host_inputs.Disconnected())
+            after_s = RECONNECT_S + self._clockwork.delay()
+            self._clockwork.later(after_s, lambda: agent.do(lambda: self.connect(agent)))
+
+    def _lose_coordinator_end(self, stream: Stream) -> None:
+        if stream.up:
+            stream.up = False
+            del self._streams[stream.number]
+            closed = cluster_inputs.StreamClosed(stream.number)
+            stream.reign.do(lambda: self._ends.submit(stream.reign, closed))

@@ -1,0 +1,350 @@
+"""One seed: a cluster in calm, under faults and admin requests, healed; and what must be true after it."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from ferry_cluster.inputs import (
+    AdminRequest,
+    CancelMove,
+    CreateVm,
+    DeathCertified,
+    RemoveVm,
+    TurnOffVm,
+    TurnOnVm,
+)
+from ferry_cluster.records import MigrationRecord
+from ferry_sim.processes import Agent
+from ferry_sim.world import MIB, Size, World, make_spec
+from ferry_types.messages import DeathCertificate
+from ferry_types.vms import ImagePhase, NodeState
+
+REQUESTS: Final = (*("move",) * 5, "stop", "start", "start", "create", "remove", "cancel", "rush", "haste")
+HOSTS: Final = ("kill", "isolate", "freeze", "freeze", "guest", "hand-over", "hand-over")
+STREAMS: Final = ("cut", "drop", "stall", "stall", "part")
+COORDINATORS: Final = ("coordinator", "successor", "frozen coordinator")
+MOODS: Final = (HOSTS, STREAMS, COORDINATORS, STREAMS + COORDINATORS, HOSTS + STREAMS + COORDINATORS)
+"""What goes wrong in one seed: everything at once would leave no move the time to be committed."""
+
+LEASES_FROZEN: Final = (0.15, 0.5, 0.95, 1.5, 3.0)
+"""For how long a process stands still, in leases."""
+
+AMBUSH_S: Final = 3.0
+RESTART_S_MAX: Final = 4.0
+HASTE_S_MAX: Final = 0.12
+"""How soon somebody takes back what was just asked for: while it boots, waits, copies or switches."""
+
+RUSH: Final = 5
+"""Moves that are asked for at once, from one host."""
+
+VM_BYTES: Final = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a seed goes: its cluster and VMs; steps, at least; their length; how many of them are faults."""
+
+    size: Size
+    vms: int
+    steps: int
+    pauses_s: tuple[float, ...]
+    faults: float
+    moves_min: int = 0
+    faults_min: int = 0
+    seconds_min: float = 0.0
+
+
+SHORT: Final = Course(
+    Size(hosts=3, host_memory_bytes=4 * VM_BYTES),
+    vms=5,
+    steps=25,
+    pauses_s=(0.01, 0.03, 0.1, 0.5, 2.0),
+    faults=0.4,
+)
+"""Small and dense. A host has room for four VMs: one that leaks one soon lacks it."""
+
+LONG: Final = Course(
+    Size(hosts=16, host_memory_bytes=20 * VM_BYTES, profile="windows"),
+    vms=200,
+    steps=100,
+    pauses_s=(0.02, 0.1, 1.0, 5.0, 20.0),
+    faults=0.25,
+    moves_min=20,
+    faults_min=10,
+    seconds_min=600.0,
+)
+"""A cluster of a usual size, for ten minutes of its time."""
+
+
+class Storm:
+    """One seed's course of events. ``done`` counts requests and faults by name."""
+
+    def __init__(self, seed: int, course: Course = SHORT) -> None:
+        self.course = course
+        self.rng = random.Random(seed)  # noqa: S311 - chance that can be repeated is the point
+        self.world = World(course.size, seed)
+        self.done: Counter[str] = Counter()
+        self.moves = 0
+        """Moves that were accepted."""
+        self._names = [f"vm{number}" for number in range(course.vms)]
+        self._healing = False
+
+    @property
+    def faults(self) -> int:
+        """How many there have been."""
+        return sum(count for name, count in self.done.items() if name not in REQUESTS)
+
+    def run(self) -> None:
+        """Calm, faults, healing. Raises AssertionError if anything that must hold does not."""
+        world, rng, course = self.world, self.rng, self.course
+        world.run_until(lambda: all_up(world))
+        began_at = world.now
+        for name in self._names:
+            world.create(name, memory_bytes=VM_BYTES)
+        world.run(1.0)
+        world.clockwork.long_delays = rng.choice([0.0, 0.005, 0.03])
+        world.shell.trouble = rng.choice([0.0, 0.03, 0.1, 0.2])
+        world.network.repeats = rng.choice([0.0, 0.02, 0.1])
+        world.store_faults = rng.choice([0.0, 0.0, 0.01, 0.05])
+        mood = rng.choice(MOODS)
+        steps = 0
+        while steps < course.steps or self._is_short(world.now - began_at):
+            steps += 1
+            action = rng.choice(mood if rng.random() < course.faults else REQUESTS)
+            if self._act(action):
+                self.done[action] += 1
+            world.run(rng.choice(course.pauses_s))
+        self._heal()
+
+    def _is_short(self, seconds: float) -> bool:
+        course = self.course
+        return (
+            seconds < course.seconds_min or self.moves < course.moves_min or self.faults < course.faults_min
+        )
+
+    # --- faults and requests ----------------------------------------------------------------------
+
+    def _act(self, action: str) -> bool:
+        """Do something; whether it could be done."""
+        world, rng = self.world, self.rng
+        agent = world.agents[rng.choice(sorted(world.agents))]
+        match action:
+            case _ if action in REQUESTS:
+                if world.cluster is None or world.reigns[-1].frozen:
+                    return False
+                self._request(action)
+            case "kill" if agent.alive:
+                self._kill(agent)
+            case "hand-over":
+                self._strike_at_a_hand_over(world.now + AMBUSH_S)
+            case "guest" if agent.alive and agent.vcpus:
+                world.shell.crash_guest(agent, rng.choice(sorted(agent.vcpus)))
+            case "isolate" if agent.alive:
+                world.isolate_host(agent.name)
+            case "freeze" if agent.alive and not agent.frozen:
+                world.freeze(agent, self._leases_s())
+            case "coordinator" | "successor" | "frozen coordinator" if world.cluster is not None:
+                self._trouble_coordinator(action)
+            case "cut" | "drop" | "stall" | "part" if agent.stream is not None:
+                self._trouble_stream(action, agent)
+            case _:
+                return False
+        return True
+
+    def _leases_s(self) -> float:
+        return self.rng.choice(LEASES_FROZEN) * self.world.settings.timing.lease_s
+
+    def _kill(self, agent: Agent) -> None:
+        """A host dies, is perhaps certified dead, and starts again."""
+        if not agent.alive or self.world.agents[agent.name] is not agent:
+            return
+        self.world.kill_host(agent.name)
+        if self.world.clockwork.happens(0.5):
+            self._certify(agent)
+        after_s = self.rng.uniform(0.0, RESTART_S_MAX)
+        self.world.clockwork.later(after_s, lambda: self.world.start_host(agent.name))
+
+    def _strike_at_a_hand_over(self, until: float) -> None:
+        """Wait for a commit, and kill its target while that raises its epoch and lets the VM run."""
+        world, cluster = self.world, self.world.cluster
+        moves = [] if cluster is None else cluster.state.active_migrations()
+        committed = [move for move in moves if cluster is not None and cluster.state.is_committed(move)]
+        if committed:
+            target = world.agents[committed[0].target]
+            world.clockwork.later(self.rng.uniform(0.0, 0.06), lambda: self._kill(target))
+        elif world.now < until and not self._healing:
+            world.clockwork.later(0.003, lambda: self._strike_at_a_hand_over(until))
+
+    def _certify(self, agent: Agent) -> None:
+        """The dead agent's watchdog says so: at once or late, perhaps more than once, perhaps to nobody."""
+        clockwork = self.world.clockwork
+        certificate = DeathCertified(DeathCertificate(agent.name, agent.incarnation, "killed"))
+
+        def arrive() -> None:
+            reign = self.world.reigns[-1]
+            reign.do(lambda: self.world.submit(reign, certificate))
+
+        for _ in range(clockwork.rng.randint(1, 3)):
+            clockwork.later(clockwork.delay() + clockwork.rng.choice([0.0, 0.2, 2.0, 6.0]), arrive)
+
+    def _trouble_stream(self, action: str, agent: Agent) -> None:
+        network, rng = self.world.network, self.rng
+        stream = agent.stream
+        assert stream is not None
+        if action == "cut":
+            network.cut(stream)
+        elif action == "drop" and not agent.frozen:
+            network.drop(stream)
+        elif action == "part":
+            directions = rng.choice([("up",), ("down",), ("up", "down")])
+            names = rng.sample(sorted(self.world.agents), rng.randint(1, len(self.world.agents) // 2))
+            seconds = self._leases_s()
+            for name in names:
+                network.part(name, directions, seconds)
+        elif action == "stall":
+            network.stall(stream, rng.choice(["up", "down"]), self._leases_s())
+
+    def _trouble_coordinator(self, action: str) -> None:
+        world, rng = self.world, self.rng
+        reign = world.reigns[-1]
+        if action == "coordinator":
+            world.kill_coordinator()
+            world.clockwork.later(rng.choice([0.1, 1.0, 5.0]), self.world.revive_coordinator)
+        elif not reign.frozen:
+            world.freeze(reign, self._leases_s())
+            if action == "successor":
+                world.start_coordinator()
+                for stream in [s for s in world.network.streams if s.reign is reign and rng.random() < 0.5]:
+                    world.network.cut(stream)
+
+    def _request(self, action: str) -> None:
+        world, rng, vm = self.world, self.rng, self.rng.choice(self._names)
+        cluster = world.cluster
+        assert cluster is not None
+        if action == "move":
+            self._move(vm, rng.choice([*sorted(cluster.state.nodes), "best"]))
+        elif action == "rush":
+            node = rng.choice(sorted(cluster.state.nodes))
+            asked = [self._move(vm.spec.name, "best") for vm in cluster.state.owned_by(node)[:RUSH]]
+            accepted = [move for move in asked if move is not None]
+            if accepted:
+                self._soon("cancel", migration_id=rng.choice(accepted).id)
+        elif action == "haste":
+            idle = [
+                name for name in self._names if not (known := cluster.state.vms.get(name)) or not known.wanted
+            ]
+            vm = rng.choice([*idle, vm])
+            self._ask(rng.choice(["create", "start"]), vm)
+            move = self._move(vm, "best")
+            undo = "stop" if move is None else rng.choice(["cancel", "stop"])
+            self._soon(undo, vm, "" if move is None else move.id)
+        elif action == "cancel":
+            self._ask(action, migration_id=rng.choice(sorted(cluster.state.migrations) or ["m1"]))
+        else:
+            self._ask(action, vm)
+
+    def _move(self, vm: str, to: str) -> MigrationRecord | None:
+        """Ask for a move; None if it was not accepted."""
+        answer = self.world.migrate(vm, to)
+        if not isinstance(answer, MigrationRecord):
+            return None
+        self.moves += 1
+        return answer
+
+    def _soon(self, action: str, vm: str = "", migration_id: str = "") -> None:
+        after_s = self.rng.uniform(0.0, HASTE_S_MAX)
+        self.world.clockwork.later(after_s, lambda: self._ask(action, vm, migration_id))
+
+    def _ask(self, action: str, vm: str = "", migration_id: str = "") -> None:
+        if self.world.cluster is not None:
+            self.world.ask(lambda number: make_request(action, number, vm, migration_id))
+
+    # --- after it ---------------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        """Bring everything back; then all that is wanted runs, and nothing else is left anywhere."""
+        world = self.world
+        self._healing = True
+        world.clockwork.long_delays = world.shell.trouble = world.network.repeats = world.store_faults = 0.0
+        lease_s = world.settings.timing.lease_s
+        world.run(
+            max(LEASES_FROZEN) * lease_s + RESTART_S_MAX
+        )  # whoever was frozen or killed is back by then
+        self.world.revive_coordinator()
+        healed_within_s = 60.0 + 10 * lease_s
+        world.run_until(lambda: all_up(world), healed_within_s, step_s=lease_s / 20)
+        world.run(1.0)
+        self._ask_for_refused_vms()
+        world.run_until(lambda: not self._unsettled(), healed_within_s, self._unsettled, step_s=lease_s / 20)
+        world.run(5.0)
+        assert not self._unsettled(), self._unsettled()
+
+    def _ask_for_refused_vms(self) -> None:
+        """A VM that hosts have refused and no other has room for waits for its admin."""
+        cluster = self.world.cluster
+        assert cluster is not None
+        for vm in list(cluster.state.refused_by):
+            if cluster.state.owners[vm].node is None:
+                self.world.ask(lambda number, vm=vm: TurnOnVm(number, vm))  # type: ignore[misc]
+
+    def _unsettled(self) -> list[str]:
+        """What is not as it should be, in words."""
+        world, cluster = self.world, self.world.cluster
+        assert cluster is not None
+        state = cluster.state
+        found = [f"request {number} is not answered" for number in world.unanswered()]
+        found += [f"{waiting} still waited for" for waiting in state.waiting]
+        found += [f"move {move} goes on" for move in state.active_migrations()]
+        running = {name: agent.running(world.now) for name, agent in world.agents.items()}
+        for name, vm in state.vms.items():
+            owner = state.owners[name]
+            if vm.wanted and (owner.node is None or name not in running[owner.node]):
+                found.append(f"{name} is wanted and does not run: {owner}, {vm.reason}")
+            elif vm.wanted and (state.running.get(name) != owner.epoch or name in state.held):
+                found.append(f"{name} runs and is not known to")
+            elif not vm.wanted and owner.node is not None:
+                found.append(f"{name} is not wanted: {owner}")
+        for agent in world.agents.values():
+            found += leftovers(world, agent)
+        return found
+
+
+def all_up(world: World) -> bool:
+    """Whether every host is a node that is up."""
+    cluster = world.cluster
+    if cluster is None:
+        return False
+    views = cluster.node_views()
+    return len(views) == len(world.agents) and all(view.state is NodeState.UP for view in views)
+
+
+def make_request(action: str, number: int, vm: str, migration_id: str) -> AdminRequest:
+    """An admin's request by name."""
+    match action:
+        case "stop":
+            return TurnOffVm(number, vm)
+        case "start":
+            return TurnOnVm(number, vm)
+        case "remove":
+            return RemoveVm(number, vm)
+        case "cancel":
+            return CancelMove(number, migration_id)
+    return CreateVm(number, make_spec(vm, VM_BYTES), "", start=True)
+
+
+def leftovers(world: World, agent: Agent) -> list[str]:
+    """Images, memory, vCPUs and attempts at a host that should not be there."""
+    found = []
+    for image in agent.host.state.images.values():
+        owner = world.store.owner(image.name)
+        if owner is None or (owner.incarnation, owner.epoch) != (agent.incarnation, image.epoch):
+            found.append(f"{agent.name} holds {image}, owned by {owner}")
+        elif image.phase is not ImagePhase.RUNNING or image.held or image.outgoing is not None:
+            found.append(f"{agent.name} holds {image}")
+    names = agent.host.state.images.keys()
+    if agent.memories.keys() != names or agent.vcpus.keys() != names:
+        found.append(f"{agent.name} holds {set(names)}, memory of {set(agent.memories)}, vCPUs {agent.vcpus}")
+    if agent.arriving or agent.leaving:
+        found.append(f"{agent.name} still copies: {agent.arriving} {agent.leaving}")
+    return found
