@@ -15,11 +15,12 @@ from typing import Any, Final, NoReturn, cast
 
 import grpc.aio
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from ferry.v1 import common_pb2
-from ferry_types.errors import ErrorCode, FerryError, Refusal, failed
+from ferry_types.errors import ErrorCode, FerryError, Refusal, failed, malformed
 from ferry_wire.conversion import from_proto
 
 TEXT_BYTES_MAX: Final = 1024
@@ -132,7 +133,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None:
             return None  # gRPC says UNIMPLEMENTED
-        serializers = (handler.request_deserializer, handler.response_serializer)
+        serializers = (_understood(handler.request_deserializer, method), handler.response_serializer)
         if handler.unary_unary is not None:
             answer = _bounded(handler.unary_unary, method, self._deadline_s(method))
             return grpc.unary_unary_rpc_method_handler(_guarded(answer, method), *serializers)
@@ -141,6 +142,21 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(_guarded(handler.unary_stream, method), *serializers)
         return grpc.stream_stream_rpc_method_handler(_guarded(handler.stream_stream, method), *serializers)
+
+
+def _understood(decode: Callable[[bytes], Any] | None, method: str) -> Callable[[bytes], Any] | None:
+    """A decoder whose failure is the caller's, and said so."""
+    if decode is None:
+        return None
+
+    def decode_or_refuse(wire: bytes) -> Any:
+        try:
+            return decode(wire)
+        except DecodeError:
+            what = f"a message of {len(wire)} bytes is none that {method} takes"
+            raise FerryError(malformed(what, "check that both run the same version")) from None
+
+    return decode_or_refuse
 
 
 def _bounded(handler: Handler, method: str, deadline_s: float) -> Handler:

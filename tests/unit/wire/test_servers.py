@@ -152,6 +152,21 @@ async def test_a_stream_may_be_refused_after_it_has_answered() -> None:
     assert refusal_of(raised.value).rule == "deposed"
 
 
+async def test_bytes_that_are_no_message_are_malformed_and_nobodys_defect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(ScriptedHost()) as (server, _), open_channel(server.address) as channel:
+        stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream("/ferry.v1.Host/RoundTrip")()
+        await stream.write(b"\xff\xff\xff")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    refusal = refusal_of(caught.value)
+    assert refusal.code is ErrorCode.MALFORMED
+    assert refusal.message == "a message of 3 bytes is none that /ferry.v1.Host/RoundTrip takes"
+    assert not [record for record in caplog.records if record.name == "ferry_wire.status"]
+
+
 async def test_a_cancelled_stream_ends_its_handler() -> None:
     host = ScriptedHost()
     async with serving(host) as (_, stub):
