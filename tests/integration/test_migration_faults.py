@@ -11,14 +11,16 @@ from tests.integration.echo import echo_once
 from tests.integration.processes import Cluster, eventually, running_cluster
 
 BEFORE_THE_COMMIT = (
-    "source.connecting",
+    pytest.param("source.connecting", marks=pytest.mark.chaos),
     "source.copying",
-    "source.arming",
+    pytest.param("source.arming", marks=pytest.mark.chaos),
     "source.paused",
-    "target.preparing",
-    "target.receiving",
+    pytest.param("target.preparing", marks=pytest.mark.chaos),
+    pytest.param("target.receiving", marks=pytest.mark.chaos),
     "target.before_ready",
 )
+"""Some of them in every run of the suite, all of them in `make chaos`."""
+
 AROUND_THE_COMMIT = ("source.final_sent",)
 """The target goes on by itself while the source is held here."""
 AFTER_THE_COMMIT = ("target.committed", "target.raised")
