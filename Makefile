@@ -17,7 +17,7 @@ INSTALLED := .installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-protobuf6 simulate chaos bench check check-stubs check-lint check-format check-types check-imports \
+.PHONY: help demo test test-protobuf6 simulate explore chaos bench check check-stubs check-lint check-format check-types check-imports \
 	format stubs venv clean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test            the test suite; TESTS=tests/unit PYTEST_ARGS='-x -k name' narrow it"
 	@echo "make test-protobuf6  the same on the oldest gRPC and protobuf that are supported"
 	@echo "make simulate        clusters under faults on virtual time; SEEDS=300 FIRST=0 COURSE=long|short"
+	@echo "make explore         every interleaving of one move under few faults, on virtual time; minutes"
 	@echo "make chaos           real processes killed, frozen and cut off in every phase of a move: half an hour"
 	@echo "make check           stubs, ruff, mypy, import contracts"
 	@echo "make bench           live migration measured against its peers; BENCH_ARGS='...'"
@@ -43,6 +44,9 @@ test-protobuf6: .venv-protobuf6/$(INSTALLED)
 
 simulate: .venv/$(INSTALLED)
 	@.venv/bin/python -m ferry_sim --seeds $(SEEDS) --first $(FIRST) --course $(COURSE)
+
+explore: .venv/$(INSTALLED)
+	@.venv/bin/python -m ferry_sim.explore
 
 chaos: .venv/$(INSTALLED)
 	.venv/bin/python -m pytest -m chaos $(PYTEST_ARGS) $(TESTS)

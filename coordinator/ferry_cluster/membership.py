@@ -34,6 +34,7 @@ from ferry_types.profiles import STALL_AFTER_BEATS
 from ferry_types.vms import ImagePhase
 
 _INCOMING = frozenset({ImagePhase.PREPARING, ImagePhase.RECEIVING, ImagePhase.READY})
+_LEAVING = frozenset({ImagePhase.SWITCHING, ImagePhase.AWAITING})
 
 
 def watch_clock(turn: Turn) -> None:
@@ -144,9 +145,12 @@ def _reconcile(turn: Turn, node: NodeRecord, images: tuple[ImageReport, ...], *,
 
 
 def _is_void(turn: Turn, node: NodeRecord, image: ImageReport) -> bool:
-    """Whether the VM is elsewhere or nowhere; not so for what arrives, or awaits the outcome of its move."""
+    """Whether the VM is elsewhere or nowhere; not so for what arrives, or awaits the outcome of its move.
+
+    Between the making of an inventory and its arrival, a source that was switching may have come to await.
+    """
     owner, move = turn.state.owners.get(image.vm), turn.state.migration_of(image.vm)
-    awaits = image.phase is ImagePhase.AWAITING and move is not None and move.id == image.migration_id
+    awaits = image.phase in _LEAVING and move is not None and move.id == image.migration_id
     return image.phase not in _INCOMING and not awaits and (owner is None or owner.node != node.name)
 
 

@@ -34,8 +34,17 @@ class Clockwork:
         """A number that nobody had before."""
         return next(self._counter)
 
-    def later(self, after_s: float, action: Callable[[], None]) -> None:
-        """Do something after so many seconds."""
+    def later(
+        self,
+        after_s: float,
+        action: Callable[[], None],
+        what: object = None,  # noqa: ARG002 - like ``lane``, for those who choose the order themselves
+        lane: object = None,  # noqa: ARG002
+    ) -> None:
+        """Do something after so many seconds.
+
+        ``what`` describes it; None is for what only a clock sets off. A ``lane`` keeps its order.
+        """
         heapq.heappush(self._queue, (self.now + after_s, next(self._counter), action))
 
     def run(self, seconds: float) -> None:

@@ -57,16 +57,18 @@ class Network:
         stream = self._streams.get(number)
         if stream is not None:
             agent = stream.agent
-            self._travel(stream, "down", lambda: agent.do(lambda: self._ends.obey(agent, order)))
+            self._travel(stream, "down", order, lambda: agent.do(lambda: self._ends.obey(agent, order)))
 
     def to_coordinator(self, agent: Agent, envelope: HostEnvelope) -> None:
         """A host says something, if it is connected."""
         if agent.stream is not None:
             reign = agent.stream.reign
             message = cluster_inputs.HostMessage(agent.stream.number, envelope)
-            self._travel(agent.stream, "up", lambda: reign.do(lambda: self._ends.submit(reign, message)))
+            self._travel(
+                agent.stream, "up", envelope, lambda: reign.do(lambda: self._ends.submit(reign, message))
+            )
 
-    def _travel(self, stream: Stream, direction: str, deliver: Callable[[], None]) -> None:
+    def _travel(self, stream: Stream, direction: str, message: object, deliver: Callable[[], None]) -> None:
         clockwork = self._clockwork
 
         def arrive() -> None:
@@ -76,7 +78,8 @@ class Network:
         for _ in range(2 if clockwork.happens(self.repeats) else 1):
             arrives = max(clockwork.now + clockwork.delay(), stream.busy_until[direction])
             stream.busy_until[direction] = arrives
-            clockwork.later(arrives - clockwork.now, arrive)
+            lane = (stream.number, direction)
+            clockwork.later(arrives - clockwork.now, arrive, message, lane)
 
     # --- connections ------------------------------------------------------------------------------
 
@@ -86,23 +89,31 @@ class Network:
             return
         reign = self._ends.newest()
         if reign is None or self._clockwork.now < self._cut_off.get(agent.name, 0.0):
-            self._clockwork.later(RECONNECT_S, lambda: agent.do(lambda: self.connect(agent)))
+            self.connect_later(agent, RECONNECT_S)
             return
         agent.stream = Stream(self._clockwork.number(), agent, reign)
         self._streams[agent.stream.number] = agent.stream
         self._ends.feed(agent, host_inputs.Connected())
 
+    def connect_later(self, agent: Agent, after_s: float) -> None:
+        """Have a host connect after so many seconds."""
+        connect = ("connect", agent.incarnation)
+        self._clockwork.later(after_s, lambda: agent.do(lambda: self.connect(agent)), connect)
+
     def end(self, number: int) -> None:
         """The coordinator ends a stream: the host hears of it behind what is on its way."""
         stream = self._streams.get(number)
         if stream is not None:
-            self._travel(stream, "down", lambda: stream.agent.do(lambda: self._lose_host_end(stream)))
-            self._clockwork.later(self._clockwork.delay(), lambda: self._lose_coordinator_end(stream))
+            self._travel(
+                stream, "down", "the end", lambda: stream.agent.do(lambda: self._lose_host_end(stream))
+            )
+            closed = ("closed", stream.number)
+            self._clockwork.later(self._clockwork.delay(), lambda: self._lose_coordinator_end(stream), closed)
 
     def drop(self, stream: Stream) -> None:
         """The host gives a stream up: what it said still arrives, perhaps behind its next Join."""
         self._lose_host_end(stream)
-        self._travel(stream, "up", lambda: self._lose_coordinator_end(stream))
+        self._travel(stream, "up", "the end", lambda: self._lose_coordinator_end(stream))
 
     def cut(self, stream: Stream) -> None:
         """A stream breaks, and what is on its way is lost."""
@@ -136,8 +147,7 @@ class Network:
         if agent.stream is stream:
             agent.stream = None
             self._ends.feed(agent, host_inputs.Disconnected())
-            after_s = RECONNECT_S + self._clockwork.delay()
-            self._clockwork.later(after_s, lambda: agent.do(lambda: self.connect(agent)))
+            self.connect_later(agent, RECONNECT_S + self._clockwork.delay())
 
     def _lose_coordinator_end(self, stream: Stream) -> None:
         if stream.up:

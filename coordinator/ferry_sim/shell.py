@@ -30,7 +30,8 @@ class Shell:
 
     def feed_later(self, agent: Agent, event: inputs.Event) -> None:
         """A host hears of something after a short time."""
-        self._clockwork.later(self._clockwork.delay(), lambda: self._feed(agent, event))
+        what = (agent.incarnation, event)
+        self._clockwork.later(self._clockwork.delay(), lambda: self._feed(agent, event), what)
 
     def carry_out(self, agent: Agent, command: commands.Command) -> None:
         """Do what the core asks for, except for talking and keeping the lease."""
@@ -59,7 +60,9 @@ class Shell:
                     self.feed_later(agent, inputs.BootFailed(name, epoch, failed("no such file")))
                 else:
                     clockwork.later(
-                        clockwork.delay(), lambda: agent.do(lambda: self._booted(agent, name, epoch))
+                        clockwork.delay(),
+                        lambda: agent.do(lambda: self._booted(agent, name, epoch)),
+                        (agent.incarnation, "boots", name, epoch),
                     )
             case commands.RunVcpu():
                 assert command.vm in agent.memories, f"{command.vm} has no memory on {agent.name}"
@@ -92,12 +95,12 @@ class Shell:
         for other in self._agents.values():
             for migration_id, (_, target) in list(other.leaving.items()):
                 if target == dead.name:
-                    self._break_move(other, migration_id)
+                    self.break_move(other, migration_id)
             for migration_id in list(other.arriving):
                 if migration_id in dead.leaving:
-                    self._break_move(other, migration_id)
+                    self.break_move(other, migration_id)
 
-    def _break_move(self, agent: Agent, migration_id: str) -> None:
+    def break_move(self, agent: Agent, migration_id: str) -> None:
         """One side of a move notices that its streams have ended; a target that has all does not mind."""
         reason = failed("the other side is gone")
         if migration_id in agent.arriving and agent.arriving[migration_id] is None:
@@ -121,7 +124,7 @@ class Shell:
             case commands.DropIncoming():
                 agent.arriving.pop(migration_id, None)
                 for other in self._agents.values():
-                    self._break_move(other, migration_id)
+                    self.break_move(other, migration_id)
             case commands.AdoptIncoming():
                 memory = agent.arriving.pop(migration_id)
                 assert memory is not None, f"{command.vm} was adopted half copied"
@@ -144,10 +147,13 @@ class Shell:
                 agent.vcpus.pop(agent.leaving[migration_id][0], None)
                 self._copy(agent, migration_id, inputs.FinalCopyDue(migration_id))
             case commands.SendFinal(migration_id):
-                self._clockwork.later(self._clockwork.delay(), lambda: self._arrive(agent, migration_id))
+                what = (agent.incarnation, "has sent the final copy", migration_id)
+                self._clockwork.later(
+                    self._clockwork.delay(), lambda: self._arrive(agent, migration_id), what
+                )
             case commands.StopOutgoing(migration_id):
                 _, target = agent.leaving.pop(migration_id)
-                self._break_move(self._agents[target], migration_id)
+                self.break_move(self._agents[target], migration_id)
             case commands.ReleaseSource(migration_id, vm):
                 del agent.leaving[migration_id]
                 _destroy(agent, vm)
@@ -161,11 +167,12 @@ class Shell:
                 target = self._agents[agent.leaving[migration_id][1]]
                 taken = migration_id in target.arriving and target.alive
                 if not taken or self._clockwork.happens(self.trouble):
-                    self._break_move(agent, migration_id)
+                    self.break_move(agent, migration_id)
                 else:
                     self._feed(agent, done)
 
-        self._clockwork.later(self._clockwork.delay(), lambda: agent.do(finish))
+        what = (agent.incarnation, "has copied", done)
+        self._clockwork.later(self._clockwork.delay(), lambda: agent.do(finish), what)
 
     def _arrive(self, agent: Agent, migration_id: str) -> None:
         """The final copy arrives, or breaks off, or is found wrong; the source may lose sight of it."""
@@ -173,10 +180,10 @@ class Shell:
             return
         target = self._agents[agent.leaving[migration_id][1]]
         if self._clockwork.happens(4 * self.trouble):
-            self._break_move(agent, migration_id)
+            self.break_move(agent, migration_id)
         if migration_id not in target.arriving or self._clockwork.happens(self.trouble):
-            self._break_move(target, migration_id)
-            self._break_move(agent, migration_id)
+            self.break_move(target, migration_id)
+            self.break_move(agent, migration_id)
         else:
             memory = agent.memories[agent.leaving[migration_id][0]]
             target.do(lambda: self._complete(target, migration_id, memory))

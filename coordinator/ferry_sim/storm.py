@@ -15,6 +15,7 @@ from ferry_cluster.inputs import (
     TurnOnVm,
 )
 from ferry_cluster.records import MigrationRecord
+from ferry_sim.clockwork import Clockwork
 from ferry_sim.processes import Agent
 from ferry_sim.world import MIB, Size, World, make_spec
 from ferry_types.messages import DeathCertificate
@@ -83,7 +84,7 @@ class Storm:
     def __init__(self, seed: int, course: Course = SHORT) -> None:
         self.course = course
         self.rng = random.Random(seed)  # noqa: S311 - chance that can be repeated is the point
-        self.world = World(course.size, seed)
+        self.world = World(course.size, Clockwork(seed))
         self.done: Counter[str] = Counter()
         self.moves = 0
         """Moves that were accepted."""

@@ -56,9 +56,9 @@ class Size:
 class World:
     """See the module. All is well until somebody sets a probability or calls a fault."""
 
-    def __init__(self, size: Size, seed: int) -> None:
+    def __init__(self, size: Size, clockwork: Clockwork) -> None:
         self.size = size
-        self.clockwork = Clockwork(seed)
+        self.clockwork = clockwork
         self.settings = ClusterSettings("test", Era.WS2012R2, PROFILES[size.profile])
         self.store = CheckedStore(self._may_run)
         self.store_faults = 0.0
@@ -88,8 +88,7 @@ class World:
     def run(self, seconds: float) -> None:
         """Let time go by."""
         self.clockwork.run(seconds)
-        for agent in (*self.agents.values(), *self.strays):
-            self._check_agent(agent)
+        self.check()
 
     def run_until(
         self,
@@ -105,6 +104,11 @@ class World:
             self.run(step_s)
 
     # --- what must hold at every moment -----------------------------------------------------------
+
+    def check(self) -> None:
+        """Look at all that run. Raises AssertionError."""
+        for agent in (*self.agents.values(), *self.strays):
+            self._check_agent(agent)
 
     def _check_agent(self, agent: Agent) -> None:
         if agent.vcpus and agent.has_lease(self.now):
@@ -283,7 +287,7 @@ class World:
         identity = HostIdentity(name, f"uuid-{name}", incarnation, f"{name}:1", f"{name}:2", capacity, "0")
         agent = Agent(self.clockwork.clock_rate(), host=Host(identity))
         self.agents[name] = agent
-        self.clockwork.later(0.0, lambda: self.network.connect(agent))
+        self.network.connect_later(agent, 0.0)
         self._beat(agent)
 
     def kill_host(self, name: str) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from ferry_cluster.inputs import TurnOffVm
 from ferry_cluster.records import MigrationRecord
+from ferry_sim.clockwork import Clockwork
 from ferry_sim.storm import Storm, all_up
 from ferry_sim.world import MIB, Size, World
 from ferry_types.errors import Refusal
@@ -12,7 +13,7 @@ from ferry_types.vms import VmState
 
 
 def make_world(hosts: int = 3, seed: int = 1, limit: int = 2) -> World:
-    world = World(Size(hosts=hosts, limit=limit), seed)
+    world = World(Size(hosts=hosts, limit=limit), Clockwork(seed))
     world.run_until(lambda: all_up(world))
     return world
 

@@ -39,6 +39,7 @@ from ferry_types.messages import (
     TargetReady,
     TargetRuns,
     VmRunning,
+    Welcome,
 )
 from ferry_types.migrations import MigrationFigures, MigrationState
 from ferry_types.vms import ImagePhase
@@ -150,6 +151,13 @@ def test_a_source_that_rejoins_is_told_again_what_it_takes_back() -> None:
     assert DiscardVm not in [type(order) for order in told]
     asked = orders(bench.say(3, ProposeAbort("m1", "the stream broke"), life="life-1"), 3)
     assert asked == [ResumeSource("m1", "a", 3, unless_raised=2)]
+
+
+def test_what_was_handed_over_since_its_inventory_was_made_stays() -> None:
+    bench = committed()
+    report = ImageReport("a", 1, ImagePhase.SWITCHING, "m1")
+    told = orders(bench.join(1, stream=3, images=(report,)), 3)
+    assert [type(order) for order in told] == [Welcome]
 
 
 def test_a_target_in_a_new_session_is_not_committed_to() -> None:
