@@ -39,19 +39,18 @@ Budget = dict[str, int]
 
 SCOPES: Final[tuple[Budget, ...]] = (
     {},
+    {"lapse": 1},
+    {"coordinator": 1},
     {"crash": 1},
     {"certify": 1},
-    {"lapse": 1},
+    {"successor": 1},
     {"cut": 1},
     {"repeat": 1},
     {"break": 1},
-    {"successor": 1},
-    {"coordinator": 1},
+    {"certify": 1, "break": 1},
+    {"cut": 1, "break": 1},
     {"certify": 1, "cut": 1},
-    {"lapse": 1, "cut": 1},
-    {"lapse": 1, "break": 1},
-    {"lapse": 1, "successor": 1},
-    {"certify": 1, "coordinator": 1},
+    {"certify": 1, "restart": 1},
 )
 """Faults of one search, by kind: each kind alone, and pairs that break a protocol if anything does."""
 
@@ -151,7 +150,7 @@ class Play:
             if reign.alive and self._may_judge(reign)
         ]
         if self.world.cluster is None:
-            steps.append(Step("a coordinator starts", self.world.start_coordinator))
+            steps.append(Step("a coordinator starts", self._start_coordinator))
         return steps + [step for step in self._faults() if self.left[step.fault] > 0]
 
     def _may_judge(self, reign: Reign) -> bool:
@@ -196,7 +195,7 @@ class Play:
                 yield Step(f"for the first time: {pending.what}", twice, "repeat")
         if world.cluster is not None:
             yield Step("the coordinator dies", world.kill_coordinator, "coordinator")
-            yield Step("another coordinator starts", world.start_coordinator, "successor")
+            yield Step("another coordinator starts", self._start_coordinator, "successor")
 
     def _crash(self, agent: Agent) -> None:
         """Nobody certifies it: its lease has to run out."""
@@ -209,23 +208,38 @@ class Play:
         self.chooser.later(0.0, partial(self._certify, certificate), (agent.incarnation, "is certified dead"))
 
     def _certify(self, certificate: cluster_inputs.DeathCertified) -> None:
-        if (reign := self.world.newest()) is not None:
+        reign = self.world.newest()
+        if reign is not None:
             self.world.submit(reign, certificate)
+        else:  # its watchdog tries again
+            what = (certificate.certificate.incarnation, "is certified dead")
+            self.chooser.later(0.0, partial(self._certify, certificate), what)
+
+    def _start_coordinator(self) -> None:
+        """It waits as rule L5 has it, until hosts that are dead may be judged."""
+        self.world.start_coordinator()
+        for agent in self.world.agents.values():
+            if not agent.alive:
+                self._let_time_pass(agent)
 
     def _lapse(self, agent: Agent) -> None:
-        """Time passes for one host, until its coordinators may judge it too; its timer goes off some time."""
-        now = self.world.now
-        agent.deadline_s = now
+        """The lease of one host runs out; its timer goes off some time."""
+        agent.deadline_s = self.world.now
         if agent.host.state.deadline_s is not None:
-            agent.host.state.deadline_s = now
-        timer = partial(self.world.feed, agent, host_inputs.LeaseTimer())
-        self.chooser.later(0.0, timer, (agent.incarnation, "looks at its clock"))
+            agent.host.state.deadline_s = self.world.now
+        if agent.alive:
+            timer = partial(self.world.feed, agent, host_inputs.LeaseTimer())
+            self.chooser.later(0.0, timer, (agent.incarnation, "looks at its clock"))
+        self._let_time_pass(agent)
+
+    def _let_time_pass(self, agent: Agent) -> None:
+        """Until its coordinators may judge one host; all others have renewed."""
         for reign in self.world.reigns:
             state = reign.cluster.state
-            state.judge_after = min(state.judge_after, now)
+            state.judge_after = min(state.judge_after, self.world.now)
             present = state.attendance.get(agent.name)
             if present is not None and present.lease_until is not None:
-                state.attendance[agent.name] = replace(present, lease_until=now)
+                state.attendance[agent.name] = replace(present, lease_until=self.world.now)
 
     # --- what must hold ---------------------------------------------------------------------------
 

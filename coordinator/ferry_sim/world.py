@@ -137,7 +137,7 @@ class World:
             case MigrationRecord() if record.state not in ENDED and record.state is not MigrationState.QUEUED:
                 state = reign.cluster.state
                 used = state.slots_used()
-                for node in {record.source: 0, record.target: 0}:
+                for node in (record.source, record.target):
                     assert used[node] <= slot_limit(self.settings, state, node), f"{node} moves {used[node]}"
 
     def _may_run(self, node: str, incarnation: str | None) -> bool:
