@@ -163,6 +163,8 @@ class Turn:
             case MigrationRecord():
                 self._changed["migration"].add(record.id)
                 self._changed["vm"].add(record.vm)
+                # It takes memory on both its hosts, and gives it back on one when it ends.
+                self._changed["node"] |= {record.source, record.target}
 
     def touch_vm(self, vm: str) -> None:
         """Mark a VM as changed although no record of it is."""

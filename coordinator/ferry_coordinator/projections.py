@@ -30,13 +30,10 @@ class Projections:
         host is down, or no host runs the VM.
         """
         state = cluster.state
-        moves = [state.migrations[id_] for id_ in changed.migrations & state.migrations.keys()]
-        # A move takes memory on both its hosts, and gives it back on one when it ends.
-        hosts = {node for move in moves for node in (move.source, move.target)}
         for name in changed.nodes - state.nodes.keys():
             for topic in (topics.node_status, topics.node_telemetry, topics.process_status):
                 self._bus.clear(topic(self._cluster_name, name))
-        for name in (changed.nodes | hosts) & state.nodes.keys():
+        for name in changed.nodes & state.nodes.keys():
             node = cluster.node_view(name)
             self._show(topics.node_status(self._cluster_name, name), node_view(node_answer(node)))
             if node.state is NodeState.DOWN:

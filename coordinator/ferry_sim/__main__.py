@@ -1,7 +1,6 @@
 """``make simulate``: run seeds, print what was covered, and, as the last line, seeds and violations."""
 
 import argparse
-import os
 import sys
 import time
 import traceback
@@ -10,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+from ferry_sim.commands import add_jobs, positive, say
 from ferry_sim.coverage import Coverage
 from ferry_sim.storm import LONG, SHORT, Course, Storm
 
@@ -87,11 +87,11 @@ def main() -> int:
     arguments = _arguments()
     course = COURSES[arguments.course]
     size = course.size
-    _say(
+    say(
         f"options: --seeds {arguments.seeds} --first {arguments.first} --course {arguments.course} "
         f"--jobs {arguments.jobs}"
     )
-    _say(
+    say(
         f"a seed: {size.hosts} hosts, {course.vms} VMs, profile {size.profile}; at least "
         f"{course.steps} steps, {course.seconds_min:.0f} s, "
         f"{course.moves_min} moves, {course.faults_min} faults"
@@ -101,16 +101,16 @@ def main() -> int:
     for outcome in run_seeds(seeds, course, arguments.jobs):
         total.add(outcome)
         if outcome.violation:
-            _say(f"seed {outcome.seed}, at {outcome.simulated_s:.3f} s:\n{outcome.violation}")
-            _say(f"again: make simulate SEEDS=1 FIRST={outcome.seed} COURSE={arguments.course}")
+            say(f"seed {outcome.seed}, at {outcome.simulated_s:.3f} s:\n{outcome.violation}")
+            say(f"again: make simulate SEEDS=1 FIRST={outcome.seed} COURSE={arguments.course}")
         if arguments.traces:
-            _say(f"seed {outcome.seed}: trace {outcome.trace:08x}, {outcome.moves} moves")
-    _say(f"{total.moves} moves were accepted, {total.faults} faults done")
-    _say(f"covered: {total.coverage}")
+            say(f"seed {outcome.seed}: trace {outcome.trace:08x}, {outcome.moves} moves")
+    say(f"{total.moves} moves were accepted, {total.faults} faults done")
+    say(f"covered: {total.coverage}")
     speed = total.simulated_s / total.processor_s
-    _say(f"{total.simulated_s:.0f} s were simulated, {speed:.0f} in a second of one processor")
+    say(f"{total.simulated_s:.0f} s were simulated, {speed:.0f} in a second of one processor")
     failed = f" ({', '.join(map(str, total.violations))})" if total.violations else ""
-    _say(f"{total.seeds} seeds, {len(total.violations)} violations{failed}")
+    say(f"{total.seeds} seeds, {len(total.violations)} violations{failed}")
     return 1 if total.violations else 0
 
 
@@ -118,26 +118,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ferry_sim", description="Simulate clusters under faults."
     )
-    parser.add_argument("--seeds", type=_positive, default=50, help="how many (default %(default)s)")
+    parser.add_argument("--seeds", type=positive, default=50, help="how many (default %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default %(default)s)")
     parser.add_argument("--course", choices=sorted(COURSES), default="long", help="default %(default)s")
-    parser.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count() or 1, help="default: one a processor"
-    )
+    add_jobs(parser)
     parser.add_argument("--traces", action="store_true", help="print each seed's trace hash")
     return parser.parse_args()
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import Final
 from ferry_types.profiles import DRIFT_RATE
 
 DELAY_S: Final = (0.0005, 0.02)
-LONG_DELAY_S: Final = (0.3, 4.0)
-"""From well inside a lease of 2 s to far beyond it."""
+LONG_DELAY_LEASES: Final = (0.15, 2.0)
+"""From well inside a lease to far beyond it."""
 
 
 class Clockwork:
@@ -25,6 +25,8 @@ class Clockwork:
         self.now = 100.0
         self.rng = random.Random(seed)  # noqa: S311 - chance that can be repeated is the point
         self.long_delays = 0.0
+        self.lease_s = 0.0
+        """Of the world that runs on this; long delays are measured in it."""
         self.trace = 0
         """CRC-32 of all that was noted, in order."""
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -65,7 +67,9 @@ class Clockwork:
 
     def delay(self) -> float:
         """Seconds that a message, or an answer of a process's own parts, takes."""
-        return self.rng.uniform(*LONG_DELAY_S if self.happens(self.long_delays) else DELAY_S)
+        if self.happens(self.long_delays):
+            return self.rng.uniform(*LONG_DELAY_LEASES) * self.lease_s
+        return self.rng.uniform(*DELAY_S)
 
     def clock_rate(self) -> float:
         """How fast a process's clock goes; any two differ by no more than the bound."""

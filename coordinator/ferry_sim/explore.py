@@ -10,7 +10,6 @@ first, so that the first trace that breaks a rule is a shortest one; it comes to
 
 import argparse
 import hashlib
-import os
 import sys
 import time
 from collections import Counter, deque
@@ -25,6 +24,7 @@ from ferry_cluster.records import MigrationRecord
 from ferry_host import inputs as host_inputs
 from ferry_host.state import HostState
 from ferry_sim.clockwork import Clockwork
+from ferry_sim.commands import add_jobs, positive, say
 from ferry_sim.processes import Agent, Reign
 from ferry_sim.storm import leftovers
 from ferry_sim.world import Size, World
@@ -53,7 +53,7 @@ SCOPES: Final[tuple[Budget, ...]] = (
     {"certify": 1, "break": 1},
     {"cut": 1, "break": 1},
 )
-"""Faults of one search, by kind: each kind alone, and pairs that break a protocol if anything does."""
+"""Faults of one search. ``lapse`` and ``restart`` are left to ``--faults``: nobody has seen their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Play:
     # --- what may come next -----------------------------------------------------------------------
 
     def steps(self) -> list[Step]:
-        """All of it, in an order that depends on the state alone."""
+        """All of it, in an order that a replay repeats."""
         steps = [Step(one.what, partial(self.chooser.take, one)) for one in self.chooser.choices()]
         steps += [
             Step(f"{name} renews", partial(self._renew, agent))
@@ -268,7 +268,10 @@ class Play:
         world = self.world
         parts: list[object] = [sorted(self.left.items()), world.newest_memory]
         parts += [(reign.term, reign.alive, reign.cluster.state.fingerprint()) for reign in world.reigns]
-        parts += [sorted((key, repr(record)) for key, record in world.store.records.items())]
+        store = world.store
+        parts += [sorted((key, repr(record)) for key, record in store.records.items())]
+        parts += [sorted(store.let_go), sorted(store.ready)]
+        parts += [(stream.number, stream.up, stream.down) for stream in world.network.streams]
         for agent in world.agents.values():
             held = (agent.vcpus, agent.memories, sorted(agent.resumed), agent.arriving, agent.leaving)
             stream = agent.stream
@@ -340,7 +343,7 @@ def _replay(budget: Budget, trace: tuple[int, ...]) -> tuple[Play, tuple[str, ..
     return play, tuple(names)
 
 
-def _budget(text: str) -> Budget:
+def _faults(text: str) -> Budget:
     pairs = (part.partition("=") for part in text.split(","))
     budget = {kind: int(count) for kind, _, count in pairs}
     if not budget.keys() <= set(KINDS) or min(budget.values()) < 1:
@@ -357,17 +360,17 @@ def main() -> int:
     """The command: exit code 1 if a rule was broken or a scope was not exhausted."""
     parser = argparse.ArgumentParser(prog="python -m ferry_sim.explore", description="Explore small scopes.")
     parser.add_argument(
-        "--states", type=int, default=200_000, help="at most, per scope (default %(default)s)"
+        "--states", type=positive, default=200_000, help="at most, per scope (default %(default)s)"
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="default: one a processor")
+    add_jobs(parser)
     parser.add_argument(
         "--faults",
-        type=_budget,
+        type=_faults,
         help="one scope of your own, for example lapse=1,cut=1; kinds: " + ", ".join(KINDS),
     )
     arguments = parser.parse_args()
     scopes = SCOPES if arguments.faults is None else (arguments.faults,)
-    _say(f"options: --states {arguments.states} --jobs {arguments.jobs}; one VM, three hosts, one move, and:")
+    say(f"options: --states {arguments.states} --jobs {arguments.jobs}; one VM, three hosts, one move, and:")
     began_s, states, failed = time.monotonic(), 0, 0
     with ProcessPoolExecutor(arguments.jobs) as pool:
         searches = {pool.submit(search, budget, arguments.states): budget for budget in scopes}
@@ -376,19 +379,14 @@ def main() -> int:
             states += found.states
             failed += not found.whole
             how = "all" if found.whole else "not all"
-            _say(f"{describe(budget)}: {found.states} states, {how} visited, {found.depth} steps deep")
+            say(f"{describe(budget)}: {found.states} states, {how} visited, {found.depth} steps deep")
             for number, name in enumerate(found.trace, start=1):
-                _say(f"  {number}. {name[:STEP_CHARACTERS_MAX]}")
+                say(f"  {number}. {name[:STEP_CHARACTERS_MAX]}")
             if found.violation:
-                _say(f"  {found.violation}")
+                say(f"  {found.violation}")
     took_s = time.monotonic() - began_s
-    _say(f"{states} states in {took_s:.0f} s, {failed} of {len(scopes)} scopes violated or not exhausted")
+    say(f"{states} states in {took_s:.0f} s, {failed} of {len(scopes)} scopes violated or not exhausted")
     return 1 if failed else 0
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ Feed = Callable[[Agent, inputs.Event], None]
 class Shell:
     """All agents' own parts. ``trouble``: the probability that a step fails.
 
-    ``fail_next``: "boot NAME" makes every boot of a VM fail.
+    ``unbootable``: VMs whose boots all fail.
     """
 
     def __init__(self, clockwork: Clockwork, agents: Mapping[str, Agent], feed: Feed) -> None:
         self.trouble = 0.0
-        self.fail_next: set[str] = set()
+        self.unbootable: set[str] = set()
         self._clockwork = clockwork
         self._agents = agents
         self._feed = feed
@@ -56,7 +56,7 @@ class Shell:
         match command:
             case commands.BootImage():
                 name, epoch = command.spec.name, command.epoch
-                if f"boot {name}" in self.fail_next or clockwork.happens(self.trouble):
+                if name in self.unbootable or clockwork.happens(self.trouble):
                     self.feed_later(agent, inputs.BootFailed(name, epoch, failed("no such file")))
                 else:
                     clockwork.later(

@@ -60,6 +60,7 @@ class World:
         self.size = size
         self.clockwork = clockwork
         self.settings = ClusterSettings("test", Era.WS2012R2, PROFILES[size.profile])
+        clockwork.lease_s = self.settings.timing.lease_s
         self.store = CheckedStore(self._may_run)
         self.store_faults = 0.0
         """Probability that a coordinator dies or freezes around a commit."""

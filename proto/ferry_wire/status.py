@@ -133,7 +133,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None:
             return None  # gRPC says UNIMPLEMENTED
-        serializers = (_understood(handler.request_deserializer, method), handler.response_serializer)
+        serializers = (_refusing_decoder(handler.request_deserializer, method), handler.response_serializer)
         if handler.unary_unary is not None:
             answer = _bounded(handler.unary_unary, method, self._deadline_s(method))
             return grpc.unary_unary_rpc_method_handler(_guarded(answer, method), *serializers)
@@ -144,7 +144,7 @@ class RefusalInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(_guarded(handler.stream_stream, method), *serializers)
 
 
-def _understood(decode: Callable[[bytes], Any] | None, method: str) -> Callable[[bytes], Any] | None:
+def _refusing_decoder(decode: Callable[[bytes], Any] | None, method: str) -> Callable[[bytes], Any] | None:
     """A decoder whose failure is the caller's, and said so."""
     if decode is None:
         return None

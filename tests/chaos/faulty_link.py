@@ -28,6 +28,8 @@ class FaultyLink:
         self._open: dict[Way, asyncio.Event] = {"there": asyncio.Event(), "back": asyncio.Event()}
         self._connections: set[asyncio.Task[None]] = set()
         self._target = ("", 0)
+        self.carried_bytes = 0
+        """Both ways, so far."""
         for gate in self._open.values():
             gate.set()
         self._server = self._call(asyncio.start_server(self._accept, "127.0.0.1", 0))
@@ -110,5 +112,6 @@ class FaultyLink:
         while chunk := await reader.read(_CHUNK_BYTES):
             await gate.wait()
             writer.write(chunk)
+            self.carried_bytes += len(chunk)
             await writer.drain()
         await gate.wait()

@@ -81,9 +81,9 @@ def linked_cluster(directory: Path) -> Iterator[LinkedCluster]:
 
 @dataclass(frozen=True)
 class Fault:
-    """``strike`` and ``undo``; ``role``: of whom it takes away, if it kills or freezes one.
+    """``strike`` and ``undo``; ``role``: of whom it ``kills`` or freezes, if it does.
 
-    ``harmless``: no lease of a host runs out by it, nor does a process lose its memory.
+    ``keeps_memory``: whatever becomes of the move, the VM must not have been booted anew.
     """
 
     name: str
@@ -91,11 +91,13 @@ class Fault:
     undo: Callable[[LinkedCluster], None]
     lasts_s: float
     role: str = ""
-    harmless: bool = False
+    kills: bool = False
+    keeps_memory: bool = False
 
     @property
-    def kills_a_host(self) -> bool:
-        return self.name.startswith("kill") and self.role != COORDINATOR
+    def dead_host(self) -> str:
+        """Which of the hosts is not there afterwards, or empty: the coordinator is started again."""
+        return ROLES[self.role] if self.kills and self.role != COORDINATOR else ""
 
 
 def _kill(role: str) -> Fault:
@@ -109,7 +111,8 @@ def _kill(role: str) -> Fault:
         undo,
         SHORT_S,
         role,
-        harmless=role == COORDINATOR,
+        kills=True,
+        keeps_memory=role == COORDINATOR,
     )
 
 
@@ -120,7 +123,7 @@ def _freeze(role: str, seconds: float) -> Fault:
         lambda cluster: cluster.signal(ROLES[role], signal.SIGCONT),
         seconds,
         role,
-        harmless=role == COORDINATOR or seconds < LEASE_S,
+        keeps_memory=role == COORDINATOR or seconds < LEASE_S,
     )
 
 
@@ -130,7 +133,7 @@ def _cut(link: str, ways: tuple[Way, ...]) -> Fault:
         lambda cluster: cluster.links[link].cut(*ways),
         lambda cluster: cluster.links[link].heal(broken=True),
         LONG_S,
-        harmless=link.startswith("peers"),
+        keeps_memory=link.startswith("peers"),
     )
 
 
@@ -160,19 +163,18 @@ def survive(cluster: LinkedCluster, phase: str, fault: Fault) -> None:
         cluster.failpoint(holder, phase, "off")
     time.sleep(fault.lasts_s)  # that is the fault
     fault.undo(cluster)
-    if holder_is_away and not fault.kills_a_host:
+    if holder_is_away and not fault.kills:
         cluster.failpoint(holder, phase, "off")
     cluster.ended(move)
     _all_is_well(cluster, fault)
-    if fault.harmless:
+    if fault.keeps_memory:
         kept = echo_once(cluster.vm(VM).echo_address, VM).boot_epoch == boot_epoch
         assert kept, f"{fault.name} at {phase} has cost the VM its memory"
 
 
 def _all_is_well(cluster: LinkedCluster, fault: Fault) -> None:
     """One host runs the VM and knows it, its books are clean, and it never ran on two."""
-    dead = ROLES[fault.role] if fault.kills_a_host else ""
-    survivors = {SOURCE, TARGET, SPARE} - {dead}
+    survivors = {SOURCE, TARGET, SPARE} - {fault.dead_host}
     cluster.wait_up(*survivors)
 
     def runs() -> bool:

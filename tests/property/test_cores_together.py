@@ -153,7 +153,7 @@ def test_moves_that_a_rule_refuses_change_nothing(vm: str, to: str, rule: str) -
 
 def test_a_refused_first_start_takes_the_vm_back() -> None:
     world = make_world()
-    world.shell.fail_next.add("boot a")
+    world.shell.unbootable.add("a")
     request = world.create("a", "n1")
     world.run(1)
     answer = world.replies[request]

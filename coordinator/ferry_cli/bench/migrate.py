@@ -67,13 +67,13 @@ async def _rounds(
         await _move(admin, question, free_memory)
         for number in range(1, runs + 1):
             await meter.sample(runs)
-            await _before(free_memory)
+            await _quieten(free_memory)
             await _boot_anew(admin, question, contents)
             run = await _move(admin, question, free_memory)
             own.append(run)
             said = [f"ferry {run.total_s:.3f} s (black-out {run.blackout_s * 1000:.2f} ms)"]
             for index, peer in enumerate(peers):
-                await _before(free_memory)
+                await _quieten(free_memory)
                 theirs[index] = await _run_peer(peer, theirs[index], free_memory)
                 if theirs[index].runs and not theirs[index].problem:
                     said.append(f"{peer.name} {theirs[index].runs[-1].total_s:.3f} s")
@@ -97,8 +97,8 @@ def _free_memory(question: Question, *, compared: bool) -> FreeMemory:
     return FreeMemory.WARM
 
 
-async def _before(free_memory: FreeMemory) -> None:
-    """Have every run begin on a quiet machine."""
+async def _quieten(free_memory: FreeMemory) -> None:
+    """Have a run be prepared on a quiet machine; warming free memory quietens it later by itself."""
     if free_memory is FreeMemory.AS_IS:
         await settle()
 
