@@ -4,8 +4,6 @@ The directory belongs to one process at a time. A lock that the kernel holds for
 that, so that no copy of an agent, started by mistake, can claim to be the same host (rule O3).
 """
 
-import fcntl
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ferry_types.errors import FerryError, failed, refused
+from ferry_types.errors import FerryError, failed
+from ferry_wire.files import exclusive_directory, unusable_directory, write_durably
 
 UUID_NAME: Final = "uuid"
-LOCK_NAME: Final = "agent.lock"
+OWNER: Final = "agent"
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIdentity:
-    """``uuid``: the host's, for ever. ``incarnation``: 32 hex digits, drawn anew in each life."""
+    """``uuid``: the host's, for ever. ``incarnation``: 32 hex digits, drawn anew in each life.
+
+    ``is_new``: this is the host's first life.
+    """
 
     uuid: str
     incarnation: str
+    is_new: bool
 
 
 @contextmanager
@@ -34,34 +37,9 @@ def claim_identity(directory: Path) -> Iterator[ClaimedIdentity]:
     Raises FerryError: another process holds it (refused); it cannot be made, read or written, or its UUID is
     damaged (failed).
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unusable(directory, error) from error
-    try:
-        _take(lock, directory)
-        yield ClaimedIdentity(_host_uuid(directory), uuid.uuid4().hex)
-    finally:
-        os.close(lock)
-
-
-def _take(lock: int, directory: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-        raise FerryError(
-            refused(
-                "one process per data directory",
-                f"another agent (process {holder}) uses the data directory {directory}",
-                "stop it first, or give this one a directory of its own (--dir)",
-            )
-        ) from None
-    except OSError as error:
-        raise _unusable(directory, error) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    with exclusive_directory(directory, OWNER):
+        is_new = not (directory / UUID_NAME).exists()
+        yield ClaimedIdentity(_host_uuid(directory), uuid.uuid4().hex, is_new)
 
 
 def _host_uuid(directory: Path) -> str:
@@ -69,10 +47,10 @@ def _host_uuid(directory: Path) -> str:
     path = directory / UUID_NAME
     try:
         if not path.exists():
-            _write_once(path, f"{uuid.uuid4()}\n")
+            write_durably(path, f"{uuid.uuid4()}\n")
         text = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
-        raise _unusable(directory, error) from error
+        raise unusable_directory(directory, OWNER, error) from error
     if not _is_canonical(text):
         raise FerryError(
             failed(
@@ -88,27 +66,3 @@ def _is_canonical(text: str) -> bool:
         return str(uuid.UUID(text)) == text
     except ValueError:
         return False
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Make a file that is there as a whole or not at all, whenever the power fails."""
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    entry = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(entry)
-    finally:
-        os.close(entry)
-
-
-def _unusable(directory: Path, error: OSError) -> FerryError:
-    return FerryError(
-        failed(
-            f"the data directory {directory} cannot be used: {error.strerror}",
-            "give the agent's user a directory that it can read and write (--dir)",
-        )
-    )

@@ -10,10 +10,12 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from ferry_agent.ballots import Ballots
 from ferry_agent.failpoints import Failpoints
 from ferry_agent.gate import LeaseGate
 from ferry_agent.guest.trace import RunTrace
@@ -27,6 +29,7 @@ from ferry_types import messages
 from ferry_types.eras import RULES, Era
 from ferry_types.errors import FerryError, failed
 from ferry_types.messages import HostEnvelope, HostOrder
+from ferry_types.quorum import VotingRecord
 from ferry_types.vms import ImagePhase
 
 _ORDER_FAILPOINTS: Mapping[type, str] = {
@@ -44,13 +47,21 @@ class HostRuntime:
     """The host core with its hands: guests, moves, lease gate and uplink."""
 
     def __init__(
-        self, identity: HostIdentity, gate: LeaseGate, trace: RunTrace | None, failpoints: Failpoints
+        self,
+        identity: HostIdentity,
+        gate: LeaseGate,
+        trace: RunTrace | None,
+        failpoints: Failpoints,
+        directory: Path,
+        votes: VotingRecord | None,
     ) -> None:
-        self.host = Host(identity)
+        """``directory``: the data directory. ``votes``: what a former life has kept, if there was one."""
+        self.host = Host(identity, votes)
         self.rack = rack = Rack(gate, trace, self._on_first_quantum, self._on_crash)
         self.failpoints = failpoints
         self.incoming = IncomingMoves(rack, failpoints, self.submit)
         self.outgoing = OutgoingMoves(rack, failpoints, self.submit)
+        self.ballots = ballots = Ballots(directory, self.submit)
         self.send: Callable[[HostEnvelope], None] = lambda _envelope: None
         self.cluster = ""
         self.evicted = False
@@ -81,6 +92,11 @@ class HostRuntime:
             commands.SendFinal: lambda command: self.outgoing.permit_final(command.migration_id),
             commands.StopOutgoing: lambda command: self.outgoing.stop(command.migration_id),
             commands.ReleaseSource: self.outgoing.release,
+            commands.KeepVotes: ballots.keep,
+            commands.AnswerPromise: ballots.answer,
+            commands.AskPromise: ballots.ask,
+            commands.ReadWitness: lambda command: ballots.read_witness(command, self.cluster),
+            commands.ReplaceWitness: lambda command: ballots.replace_witness(command, self.cluster),
         }
 
     # --- events -----------------------------------------------------------------------------------
@@ -122,6 +138,7 @@ class HostRuntime:
         if self._lease_timer is not None:
             self._lease_timer.cancel()
         self._gate.deadline_s = None
+        await self.ballots.close()
         await self.outgoing.close()
         self.incoming.close()
         for task in list(self._tasks):

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import structlog
 
-from ferry.v1 import host_pb2, host_pb2_grpc, migration_pb2
+from ferry.v1 import host_pb2, host_pb2_grpc, migration_pb2, quorum_pb2, quorum_pb2_grpc
+from ferry_agent.ballots import VotingServicer, read_votes
 from ferry_agent.echo_port import EchoPort
 from ferry_agent.failpoints import Failpoints
 from ferry_agent.feeding import PATIENCE_LEASES, given_feeder
 from ferry_agent.gate import LeaseGate
 from ferry_agent.guest.trace import RunTrace
 from ferry_agent.host_service import HostServicer
-from ferry_agent.identity import claim_identity
+from ferry_agent.identity import ClaimedIdentity, claim_identity
 from ferry_agent.metrics import make_registry
 from ferry_agent.migration.target import MigrationServicer
 from ferry_agent.runtime import HostRuntime
@@ -27,6 +28,7 @@ from ferry_agent.uplink import EVICTED, Uplink
 from ferry_host import inputs
 from ferry_host.state import HostIdentity
 from ferry_types.errors import FerryError, failed
+from ferry_types.quorum import NO_VOTES, VotingRecord
 from ferry_types.vms import Capacity
 from ferry_wire import topics
 from ferry_wire.addresses import announce_address
@@ -55,7 +57,9 @@ async def serve(settings: AgentSettings) -> None:
     async with AsyncExitStack() as stack:
         claimed = stack.enter_context(claim_identity(settings.dir))
         trace = stack.enter_context(_opened_trace(settings.trace))
-        server = create_server(settings.listen, (host_pb2.DESCRIPTOR, migration_pb2.DESCRIPTOR))
+        voting = quorum_pb2.DESCRIPTOR.services_by_name["Voting"]
+        services = (host_pb2.DESCRIPTOR, migration_pb2.DESCRIPTOR, voting)
+        server = create_server(settings.listen, services)
         address = settings.advertised(server.address)
         gate, failpoints = LeaseGate(), Failpoints(enabled=settings.failpoints)
         echo_port = await stack.enter_async_context(EchoPort.open(settings.echo_listen))
@@ -68,7 +72,8 @@ async def serve(settings: AgentSettings) -> None:
             capacity=Capacity(settings.memory, settings.processors, settings.migration_limit),
             version=version("hyperferry"),
         )
-        runtime = HostRuntime(identity, gate, trace, failpoints)
+        votes = _former_votes(settings.dir, claimed)
+        runtime = HostRuntime(identity, gate, trace, failpoints, settings.dir, votes)
         await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
         echo_port.serve(runtime.rack.echo)
         if settings.metrics_listen:
@@ -87,6 +92,7 @@ async def _work(
     runtime.incoming.on_drop = migrations.drop
     migrations.add_to(server.grpc)
     host_pb2_grpc.add_HostServicer_to_server(HostServicer(runtime.rack, runtime.failpoints), server.grpc)
+    quorum_pb2_grpc.add_VotingServicer_to_server(VotingServicer(runtime.ballots), server.grpc)
     uplink = Uplink(
         settings.coordinator,
         on_open=lambda: runtime.submit(inputs.Connected()),
@@ -115,6 +121,12 @@ async def _work(
         await asyncio.gather(*tasks, return_exceptions=True)
         await runtime.close()
         await server.stop()
+
+
+def _former_votes(directory: Path, claimed: ClaimedIdentity) -> VotingRecord | None:
+    """What this host's vote has kept; nothing at all only of a host that is new."""
+    votes = read_votes(directory)
+    return NO_VOTES if votes is None and not claimed.is_new else votes
 
 
 async def _watch_over_bus(settings: AgentSettings, runtime: HostRuntime) -> None:

@@ -15,6 +15,7 @@ from ferry_types.limits import (
     VM_MEMORY_BYTES_MIN,
 )
 from ferry_types.names import validate_name
+from ferry_types.quorum import WITNESS
 from ferry_types.units import format_size
 from ferry_wire.addresses import Address, parse_address
 from ferry_wire.process_settings import (
@@ -22,9 +23,9 @@ from ferry_wire.process_settings import (
     DirectoryPath,
     Duration,
     FilePath,
+    ObservedSettings,
     OptionalListenAddress,
     PeerAddress,
-    ProcessSettings,
     Shown,
     Size,
     checked_address,
@@ -43,6 +44,8 @@ COORDINATOR_VARIABLE: Final = "FERRY_COORDINATOR"
 
 
 def _node_name(text: str) -> str:
+    if text == WITNESS:
+        raise ValueError(f"node name {text!r} is the witness's: choose another one")
     return validate_name(text, "node name")
 
 
@@ -67,7 +70,7 @@ def _split_advertised(text: str) -> Address:
     return checked_address(text if has_port else f"{text}:0", any_port=True)
 
 
-class AgentSettings(ProcessSettings):
+class AgentSettings(ObservedSettings):
     """Runs one host of a cluster: the process that holds its VMs' memory."""
 
     model_config = SettingsConfigDict(env_prefix="FERRY_AGENT_")

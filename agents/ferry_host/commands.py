@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ferry_types.messages import BeginOutgoing, HostEnvelope
+from ferry_types.quorum import PromiseRequest, Voter, VotingRecord, WitnessRecord
 from ferry_types.vms import VmSpec
 
 
@@ -130,6 +131,47 @@ class ReleaseSource:
     first_quantum_at_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class KeepVotes:
+    """Make the voting record durable; answers VotesKept, or nothing if it cannot be done."""
+
+    record: VotingRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPromise:
+    """Answer a peer; an empty objection is a promise."""
+
+    reply: int
+    objection: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskPromise:
+    """Ask a voter; answers PromiseAnswered, or nothing."""
+
+    poll: int
+    voter: Voter
+    request: PromiseRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWitness:
+    """Ask the witness for its record; answers WitnessRead, or nothing."""
+
+    poll: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceWitness:
+    """Replace the witness's record; answers WitnessReplaced, or nothing."""
+
+    poll: int
+    address: str
+    record: WitnessRecord
+
+
 Command = (
     Report
     | SetDeadline
@@ -147,4 +189,9 @@ Command = (
     | SendFinal
     | StopOutgoing
     | ReleaseSource
+    | KeepVotes
+    | AnswerPromise
+    | AskPromise
+    | ReadWitness
+    | ReplaceWitness
 )

@@ -6,12 +6,13 @@ It does no I/O, reads no clock and draws no random number; ``now`` is monotonic 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ferry_host import images, inputs, lease, moves
+from ferry_host import images, inputs, lease, moves, promises, voter
 from ferry_host.commands import Command
 from ferry_host.state import HostIdentity, HostState
 from ferry_host.turn import Turn
 from ferry_types import messages
-from ferry_types.messages import HostOrder, Welcome
+from ferry_types.messages import HostOrder
+from ferry_types.quorum import VotingRecord
 
 _EVENTS: Mapping[type, Callable[[Turn, Any], None]] = {
     inputs.Booted: images.on_booted,
@@ -27,9 +28,16 @@ _EVENTS: Mapping[type, Callable[[Turn, Any], None]] = {
     inputs.FinalCopyDue: moves.on_final_due,
     inputs.OutgoingFailed: moves.on_outgoing_failed,
     inputs.SourceGone: moves.on_source_gone,
+    inputs.PromiseAsked: voter.on_promise_asked,
+    inputs.VotesKept: voter.on_votes_kept,
+    inputs.PromiseAnswered: promises.on_answered,
+    inputs.WitnessRead: promises.on_witness_read,
+    inputs.WitnessReplaced: promises.on_witness_replaced,
 }
 
 _ORDERS: Mapping[type, Callable[[Turn, Any], None]] = {
+    messages.Welcome: lease.on_welcome,
+    messages.Wait: lease.on_wait,
     messages.Grant: lease.on_grant,
     messages.StartVm: images.on_start,
     messages.StopVm: images.on_stop,
@@ -43,14 +51,21 @@ _ORDERS: Mapping[type, Callable[[Turn, Any], None]] = {
     messages.RunVm: moves.on_run,
     messages.TargetRuns: moves.on_target_runs,
     messages.ResumeSource: moves.on_resume,
+    messages.AcknowledgeLoss: voter.on_acknowledge,
+    messages.RecordVotes: voter.on_record_votes,
 }
 
 
 class Host:
     """The rules of one host over one state. An agent feeds it and carries out what it returns."""
 
-    def __init__(self, identity: HostIdentity) -> None:
+    def __init__(self, identity: HostIdentity, votes: VotingRecord | None = None) -> None:
+        """``votes``: what a former life has kept; None if there was none, or it has never had a vote."""
         self.state = HostState(identity)
+        if votes is not None:
+            self.state.votes = self.state.votes_kept = votes
+            self.state.term = votes.term
+            self.state.quiet_until_s = None
 
     def handle(self, event: inputs.Event, now: float) -> list[Command]:
         """Take one event at ``now`` (monotonic seconds, never falling)."""
@@ -80,7 +95,4 @@ class Host:
         if order.term < state.term:
             return
         state.term = order.term
-        if isinstance(order.body, Welcome):
-            lease.on_welcome(turn, order.body)
-        elif not isinstance(order.body, messages.Wait):
-            _ORDERS[type(order.body)](turn, order.body)
+        _ORDERS[type(order.body)](turn, order.body)

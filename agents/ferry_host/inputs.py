@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ferry_types.errors import Refusal
 from ferry_types.messages import HostOrder, MigrationProgress
 from ferry_types.migrations import MigrationFigures
+from ferry_types.quorum import PromiseRequest, VotingRecord, WitnessRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,47 @@ class SourceGone:
     figures: MigrationFigures
 
 
+@dataclass(frozen=True, slots=True)
+class PromiseAsked:
+    """A peer asks for a promise; the answer goes to ``reply``."""
+
+    reply: int
+    request: PromiseRequest
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseAnswered:
+    """A voter has answered in a poll; an empty objection is a promise."""
+
+    poll: int
+    voter_uuid: str
+    objection: str
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessRead:
+    """The witness's record, as it is now."""
+
+    poll: int
+    record: WitnessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessReplaced:
+    """What came of replacing the witness's record, and the record as it is now."""
+
+    poll: int
+    replaced: bool
+    record: WitnessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class VotesKept:
+    """The voting record has been made durable."""
+
+    record: VotingRecord
+
+
 Event = (
     Connected
     | Disconnected
@@ -155,4 +197,9 @@ Event = (
     | FinalCopyDue
     | OutgoingFailed
     | SourceGone
+    | PromiseAsked
+    | PromiseAnswered
+    | WitnessRead
+    | WitnessReplaced
+    | VotesKept
 )

@@ -1,4 +1,4 @@
-"""The host's side of its lease (rules L1, L2, L4).
+"""The host's side of its lease (rules L1, L2, L4, Q1).
 
 The deadline counts from *sending* the renewal. When it has passed, whatever was to be done first closes
 the gate, holds every VM and begins a new session; nothing of the old session counts any more.
@@ -6,13 +6,14 @@ the gate, holds every VM and begins a new session; nothing of the old session co
 
 from dataclasses import replace
 
-from ferry_host import images, moves
+from ferry_host import images, moves, promises, voter
 from ferry_host.commands import HoldVcpu, SetBeat, SetDeadline
 from ferry_host.state import INCOMING
 from ferry_host.turn import Turn
 from ferry_types.errors import failed
-from ferry_types.messages import ArmHandOff, Grant, Join, ProposeAbort, Renewal, VmRunning, Welcome
+from ferry_types.messages import ArmHandOff, Grant, Join, ProposeAbort, Renewal, VmRunning, Wait, Welcome
 from ferry_types.profiles import LeaseTiming
+from ferry_types.quorum import Claim, VoteSet
 from ferry_types.vms import ImagePhase
 
 _HELD = frozenset({ImagePhase.BOOTING, ImagePhase.RAISING, ImagePhase.RUNNING, ImagePhase.SWITCHING})
@@ -24,6 +25,11 @@ def check_deadline(turn: Turn) -> None:
     if turn.state.deadline_s is not None and turn.now >= turn.state.deadline_s:
         turn.state.deadline_s = None
         turn.do(SetDeadline(None))
+        if (poll := turn.state.poll) is not None:
+            others = poll.votes.votes - {turn.state.identity.uuid}
+            promised = f"{len(poll.given & poll.votes.votes)} of {len(poll.votes.votes)} votes promised"
+            why = promised if others else "there is no other vote than its own"
+            turn.state.paused_because = f"it had lost the coordinator, and {why}"
         _begin_session(turn)
 
 
@@ -51,6 +57,7 @@ def _begin_session(turn: Turn) -> None:
                 moves.give_up_outgoing(turn, held)
     state.session += 1
     state.sent_at.clear()
+    state.claim = state.poll = None
     state.welcome = False
     _join(turn)
     for migration_id in given_up:
@@ -72,6 +79,7 @@ def _join(turn: Turn) -> None:
             identity.capacity,
             identity.version,
             tuple(state.images[name].report() for name in sorted(state.images)),
+            state.paused_because,
         )
     )
 
@@ -80,7 +88,11 @@ def on_welcome(turn: Turn, welcome: Welcome) -> None:
     """Begin to renew, and repeat what a broken stream may have swallowed."""
     state = turn.state
     state.welcome = True
+    state.paused_because = ""
     state.timing = LeaseTiming("granted", welcome.beat_s, welcome.lease_s)
+    voter.on_lease_known(turn, welcome.lease_s)
+    if state.term > state.votes.term:
+        voter.keep(turn, state.votes.recording(state.term, state.votes.votes_number))
     turn.do(SetBeat(welcome.beat_s, welcome.era, welcome.cluster))
     for image in list(state.images.values()):
         if image.phase is ImagePhase.RUNNING and not image.held and image.ran_at_s is not None:
@@ -93,12 +105,22 @@ def on_welcome(turn: Turn, welcome: Welcome) -> None:
             turn.report(ArmHandOff(image.outgoing.migration_id))
 
 
+def on_wait(turn: Turn, wait: Wait) -> None:
+    """A former life of this host may still run; this one's vote counts all the same."""
+    voter.on_lease_known(turn, wait.lease_s)
+
+
 def on_beat(turn: Turn) -> None:
-    """Ask for another stretch."""
+    """Ask for another stretch: the coordinator, and the voters if it has not answered for a while."""
     state = turn.state
-    if not state.connected or not state.welcome or state.timing is None:
-        return
-    oldest_useful = turn.now - state.timing.lease_s
+    if state.connected and state.welcome and state.timing is not None:
+        _renew(turn, state.timing)
+    promises.ask_if_due(turn)
+
+
+def _renew(turn: Turn, timing: LeaseTiming) -> None:
+    state = turn.state
+    oldest_useful = turn.now - timing.lease_s
     state.sent_at = {seq: at for seq, at in state.sent_at.items() if at > oldest_useful}
     state.sent_at[state.next_seq] = turn.now
     turn.report(Renewal(state.next_seq))
@@ -106,12 +128,23 @@ def on_beat(turn: Turn) -> None:
 
 
 def on_grant(turn: Turn, grant: Grant) -> None:
-    """The lease holds until ``L(1-e)`` after that renewal was sent."""
+    """The lease is extended from that renewal on, and the host has something new to show to voters."""
     state = turn.state
+    if grant.votes is not None:
+        _learn(turn, grant.votes)
     sent_at = state.sent_at.pop(grant.seq, None)
-    if sent_at is None or state.timing is None:
+    if sent_at is None:
         return
-    deadline_s = sent_at + state.timing.host_span_s
-    if deadline_s > turn.now and (state.deadline_s is None or deadline_s > state.deadline_s):
-        state.deadline_s = deadline_s
-        turn.do(SetDeadline(deadline_s))
+    identity = state.identity
+    state.claim = Claim(
+        identity.name, identity.incarnation, state.term, grant.abandoned_round, grant.votes_number
+    )
+    state.poll = None
+    promises.extend(turn, sent_at)
+
+
+def _learn(turn: Turn, votes: VoteSet) -> None:
+    """Keep the newest vote set, or the newest addresses in it."""
+    known = turn.state.vote_set
+    if known is None or votes.number >= known.number:
+        turn.state.vote_set = votes

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ferry_types.errors import Refusal
 from ferry_types.messages import ImageReport, RaiseEpoch, SourceReleased
 from ferry_types.profiles import LeaseTiming
+from ferry_types.quorum import NO_VOTES, Claim, VoteSet, VotingRecord
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
 
 INCOMING = frozenset({ImagePhase.PREPARING, ImagePhase.RECEIVING, ImagePhase.READY})
@@ -100,6 +101,21 @@ class Image:
         return ImageReport(self.name, self.epoch, self.phase, self.migration_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """A round of requests for promises. ``given``: votes that have promised.
+
+    ``tried``: the last revision that the witness's record was to be replaced by.
+    """
+
+    number: int
+    sent_at_s: float
+    claim: Claim
+    votes: VoteSet
+    given: frozenset[str] = frozenset()
+    tried: int = 0
+
+
 @dataclass(slots=True)
 class HostState:
     """The state machine's state."""
@@ -107,11 +123,14 @@ class HostState:
     identity: HostIdentity
     session: int = 0
     term: int = 0
+    """The highest that this host has seen."""
     timing: LeaseTiming | None = None
     connected: bool = False
     welcome: bool = False
     deadline_s: float | None = None
     """Monotonic; None: no lease in this session yet."""
+    paused_because: str = ""
+    """Why the last lease ran out, if that was for want of coordinator and majority."""
     next_seq: int = 1
     sent_at: dict[int, float] = field(default_factory=dict)
     """Renewals of this session that are not answered -> when they were sent."""
@@ -120,6 +139,21 @@ class HostState:
     """VM -> highest epoch that this host will never run, and why (rule O2)."""
     ended_moves: dict[str, Refusal | SourceReleased] = field(default_factory=dict)
     """Moves that ended here -> what was reported, to repeat it; the oldest are forgotten."""
+
+    vote_set: VoteSet | None = None
+    claim: Claim | None = None
+    """What the last grant lets this host show to voters; None before the first of its session."""
+    extended_from_s: float = 0.0
+    """When whatever extended the lease last was sent."""
+    poll: Poll | None = None
+    next_poll: int = 1
+    votes: VotingRecord = NO_VOTES
+    """As this host acts by it; ``votes_kept`` has survived being written."""
+    votes_kept: VotingRecord = NO_VOTES
+    promised: dict[str, float] = field(default_factory=dict)
+    """Node -> when the promise to it has run out."""
+    quiet_until_s: float | None = 0.0
+    """Before then a restarted voter acknowledges nothing (rule Q3); None: not known yet."""
 
     def copy(self) -> "HostState":
         """An independent state with the same values."""

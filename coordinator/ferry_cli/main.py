@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from ferry_cli.commands import bench, demo, events, lab, migration, node, run, vm
+from ferry_cli.commands import bench, cluster, demo, events, lab, migration, node, quorum, run, vm
 from ferry_cli.interrupts import EXIT_CODE_INTERRUPTED
 from ferry_cli.output import print_document, say
 from ferry_cli.views import error_view
@@ -23,6 +23,9 @@ app.command("demo")(demo.demo)
 app.add_typer(lab.app, name="lab")
 app.add_typer(run.coordinator_app, name="coordinator")
 app.add_typer(run.agent_app, name="agent")
+app.add_typer(run.witness_app, name="witness")
+app.add_typer(cluster.app, name="cluster")
+app.add_typer(quorum.app, name="quorum")
 app.add_typer(node.app, name="node")
 app.add_typer(vm.app, name="vm")
 app.add_typer(migration.app, name="migration")

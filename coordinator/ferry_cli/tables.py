@@ -13,6 +13,7 @@ Row = tuple[str, ...]
 
 NODE_COLUMNS = ("NAME", "STATE", "VMS", "MEMORY USED", "MOVES", "ADDRESS", "INCARNATION")
 VM_COLUMNS = ("NAME", "STATE", "NODE", "EPOCH", "MEMORY", "WORKLOAD", "PRIORITY", "REASON")
+VOTE_COLUMNS = ("NAME", "KIND", "STATE", "VOTE")
 MIGRATION_COLUMNS = ("ID", "VM", "FROM", "TO", "STATE", "PASSES", "BROWN-OUT", "BLACK-OUT", "TOTAL", "REASON")
 
 
@@ -48,6 +49,34 @@ def node_pairs(node: admin_pb2.Node) -> list[tuple[str, str]]:
         ("version", node.version or UNKNOWN),
     ]
     return [*pairs, ("reason", node.reason)] if node.reason else pairs
+
+
+def quorum_pairs(quorum: admin_pb2.Quorum) -> list[tuple[str, str]]:
+    """``quorum show``, above the votes."""
+    count = sum(vote.has_vote for vote in quorum.votes)
+    pairs = [
+        ("mode", quorum.mode),
+        ("votes", "dynamic" if quorum.dynamic else "static"),
+        ("witness", quorum.witness or UNKNOWN),
+        ("majority", f"{quorum.majority} of {count}"),
+        ("vote set", str(quorum.number)),
+    ]
+    if quorum.forced:
+        pairs.append(("forced", "an admin has overridden quorum"))
+    if quorum.under_judgement:
+        pairs.append(("under judgement", ", ".join(quorum.under_judgement)))
+    return [*pairs, ("reason", quorum.reason)] if quorum.reason else pairs
+
+
+def vote_rows(votes: Iterable[admin_pb2.Vote]) -> list[Row]:
+    """``quorum show``: who has a vote."""
+    return [(vote.name, vote.kind, vote.state or UNKNOWN, "yes" if vote.has_vote else "no") for vote in votes]
+
+
+def quorum_line(quorum: admin_pb2.Quorum) -> str:
+    """``quorum set``: what is set now."""
+    where = f" at {quorum.witness}" if quorum.witness else ""
+    return f"quorum: {quorum.mode}{where}, {'dynamic' if quorum.dynamic else 'static'} votes"
 
 
 def vm_rows(vms: Iterable[admin_pb2.Vm]) -> list[Row]:

@@ -11,6 +11,7 @@ from ferry_coordinator.documents import (
     node_view,
     pass_view,
     progress_view,
+    quorum_view,
     rfc3339,
     vm_view,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "node_view",
     "pass_view",
     "progress_view",
+    "quorum_view",
     "rfc3339",
     "vm_view",
 ]

@@ -7,7 +7,7 @@ coordinator's process.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ferry_cluster import admin, membership, moves, ownership
+from ferry_cluster import admin, membership, moves, ownership, quorum, rounds, witness
 from ferry_cluster.commands import Command
 from ferry_cluster.inputs import (
     CancelMove,
@@ -18,22 +18,35 @@ from ferry_cluster.inputs import (
     HostMessage,
     MigrateVm,
     RemoveVm,
+    SetQuorum,
     StreamClosed,
     Tick,
     TurnOffVm,
     TurnOnVm,
+    WitnessAnswered,
+    WitnessFailed,
 )
 from ferry_cluster.invariants import check_state
 from ferry_cluster.records import NodeRecord, Record
 from ferry_cluster.state import Attendance, ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
-from ferry_cluster.views import MigrationView, NodeView, VmView, migration_view, node_view, vm_view
+from ferry_cluster.views import (
+    MigrationView,
+    NodeView,
+    QuorumView,
+    VmView,
+    migration_view,
+    node_view,
+    quorum_view,
+    vm_view,
+)
 from ferry_types.errors import FerryError
-from ferry_types.events import COORDINATOR_UP
+from ferry_types.events import COORDINATOR_UP, QUORUM_FORCED
 from ferry_types.messages import (
     ArmHandOff,
     IncomingPrepared,
     Join,
+    LossAcknowledged,
     MigrationFailed,
     MigrationProgress,
     OrderRefused,
@@ -44,6 +57,7 @@ from ferry_types.messages import (
     TargetReady,
     VmRunning,
     VmStopped,
+    VotesRecorded,
 )
 
 __all__ = ["Cluster", "ClusterSettings"]
@@ -57,6 +71,9 @@ _REQUESTS: Mapping[type, Callable[[Turn, Any], None]] = {
     MigrateVm: admin.on_migrate,
     CancelMove: admin.on_cancel,
     EvictNode: admin.on_evict,
+    SetQuorum: quorum.on_set_quorum,
+    WitnessAnswered: witness.on_answered,
+    WitnessFailed: witness.on_failed,
 }
 
 _REPORTS: Mapping[type, Callable[[Turn, NodeRecord, Any], None]] = {
@@ -72,6 +89,8 @@ _REPORTS: Mapping[type, Callable[[Turn, NodeRecord, Any], None]] = {
     ProposeAbort: moves.on_propose_abort,
     MigrationFailed: moves.on_failed,
     SourceReleased: moves.on_source_released,
+    LossAcknowledged: rounds.on_acknowledged,
+    VotesRecorded: quorum.on_votes_recorded,
 }
 
 
@@ -93,6 +112,8 @@ class Cluster:
         """What to do once, before the first event."""
         turn = Turn(self.settings, self.state, self.term, now)
         turn.log(COORDINATOR_UP, f"the coordinator of {self.settings.cluster} is up in term {self.term}")
+        if self.settings.forced:
+            turn.log(QUORUM_FORCED, "quorum is overridden: lost nodes are failed over without a majority")
         return turn.commands()
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -105,10 +126,15 @@ class Cluster:
             membership.on_stream_closed(turn, event.stream)
         elif isinstance(event, DeathCertified):
             membership.on_death_certified(turn, event.certificate)
-        elif isinstance(event, Tick):
-            membership.judge(turn)
-        else:
+        elif not isinstance(event, Tick):
             _REQUESTS[type(event)](turn, event)
+        ticked = isinstance(event, Tick)
+        if ticked or turn.has_new_votes:
+            membership.judge(turn)
+        if ticked or turn.may_change_votes:
+            quorum.maintain(turn)
+        if ticked or turn.asks_witness:
+            witness.look(turn)
         if turn.may_free_room:
             ownership.place_waiting(turn)
         if turn.may_free_slots:
@@ -122,6 +148,7 @@ class Cluster:
             return
         name = self.state.streams.get(event.stream)
         if name is None:
+            self._on_vote_of_joining(turn, event)
             return
         node, present = self.state.nodes[name], self.state.attendance[name]
         # Rules L2, O3: only the present session of the admitted incarnation is heard.
@@ -132,6 +159,15 @@ class Cluster:
             and present.session > present.lost_session
         ):
             _REPORTS[type(envelope.body)](turn, node, envelope.body)
+
+    def _on_vote_of_joining(self, turn: Turn, event: HostMessage) -> None:
+        """A host's vote is the host's, whichever life of it is admitted."""
+        envelope = event.envelope
+        if isinstance(envelope.body, LossAcknowledged | VotesRecorded):
+            for name, waiting in self.state.pending.items():
+                sender = (waiting.stream, waiting.envelope.incarnation, waiting.envelope.session)
+                if sender == (event.stream, envelope.incarnation, envelope.session):
+                    _REPORTS[type(envelope.body)](turn, self.state.nodes[name], envelope.body)
 
     # --- reads ------------------------------------------------------------------------------------
 
@@ -149,6 +185,10 @@ class Cluster:
         if name not in self.state.nodes:
             raise FerryError(admin.no_node(name))
         return node_view(self.state, name, self.state.memory_used_bytes()[name])
+
+    def quorum_view(self) -> QuorumView:
+        """Who has a vote."""
+        return quorum_view(self.settings, self.state)
 
     def vm_views(self) -> list[VmView]:
         """All VMs, by name."""

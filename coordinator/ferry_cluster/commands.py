@@ -11,6 +11,7 @@ from ferry_cluster.records import MigrationRecord, Record
 from ferry_types.errors import Refusal
 from ferry_types.events import EventRecord
 from ferry_types.messages import HostOrder
+from ferry_types.quorum import WitnessRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,21 @@ class CloseStream:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadWitness:
+    """Ask the witness for its record; answers WitnessAnswered or WitnessFailed."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceWitness:
+    """Replace the witness's record; answers WitnessAnswered or WitnessFailed."""
+
+    address: str
+    record: WitnessRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer an admin's request: the name of the VM, the move (a plan with dry run), or a refusal."""
 
@@ -72,4 +88,4 @@ class Changed:
     migrations: frozenset[str]
 
 
-Command = Commit | CheckTerm | Send | CloseStream | Reply | Changed
+Command = Commit | CheckTerm | Send | CloseStream | ReadWitness | ReplaceWitness | Reply | Changed

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ferry_types.messages import DeathCertificate, HostEnvelope
 from ferry_types.migrations import MigrationOptions
+from ferry_types.quorum import WitnessRecord
 from ferry_types.vms import VmSpec
 
 
@@ -32,6 +33,21 @@ class DeathCertified:
 @dataclass(frozen=True, slots=True)
 class Tick:
     """Time went by. Sent at least once a beat."""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessAnswered:
+    """The witness's record as it is now: it was read, or was to be replaced."""
+
+    address: str
+    record: WitnessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessFailed:
+    """The witness did not answer, or not in a way that makes sense."""
+
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +113,14 @@ class EvictNode:
     node: str
 
 
-AdminRequest = CreateVm | TurnOnVm | TurnOffVm | RemoveVm | MigrateVm | CancelMove | EvictNode
-Event = HostMessage | StreamClosed | DeathCertified | Tick | AdminRequest
+@dataclass(frozen=True, slots=True)
+class SetQuorum:
+    """An admin chooses a witness (address; empty: none) or whether votes are dynamic; None: as it is."""
+
+    request: int
+    witness: str | None
+    dynamic: bool | None
+
+
+AdminRequest = CreateVm | TurnOnVm | TurnOffVm | RemoveVm | MigrateVm | CancelMove | EvictNode | SetQuorum
+Event = HostMessage | StreamClosed | DeathCertified | Tick | WitnessAnswered | WitnessFailed | AdminRequest

@@ -1,8 +1,8 @@
-"""Nodes, sessions, leases and death certificates (rules L1 to L5, C1, O3).
+"""Nodes, sessions, leases and death certificates (rules L1 to L5, C1, O3, Q6).
 
 ::
 
-    (unknown) --Join--> up --no renewal for L(1+e), or certified dead--> down --Join, new session--> up
+    (unknown) --Join--> up --no renewal for L(1+e), and a round; or certified dead--> down --new session--> up
                          \\--Join of a new life--> joining --old life lost--> up
 
 A lease is counted here from *receiving* a renewal, at the host from *sending* it; the host pauses by
@@ -11,12 +11,12 @@ A lease is counted here from *receiving* a renewal, at the host from *sending* i
 
 from dataclasses import replace
 
-from ferry_cluster import moves, ownership
+from ferry_cluster import moves, ownership, quorum, rounds
 from ferry_cluster.records import NodeRecord
 from ferry_cluster.state import EVERY_SESSION, Attendance, PendingJoin
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
-from ferry_types.events import NODE_LOST, NODE_UP
+from ferry_types.events import NODE_LOST, NODE_UP, QUORUM_LOST
 from ferry_types.messages import (
     CancelMigration,
     DeathCertificate,
@@ -58,8 +58,8 @@ def on_join(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None
         if former is not None and former.stream != stream:
             turn.close(former.stream, _claimed(join.name))
         turn.state.pending[join.name] = PendingJoin(stream, envelope, turn.now)
-        reason = f"the former agent of {join.name} may still run: waiting until its lease has run out"
-        turn.tell(stream, envelope.incarnation, envelope.session, Wait(reason))
+        reason = f"the former agent of {join.name} may still run: waiting until that is known to be lost"
+        turn.tell(stream, envelope.incarnation, envelope.session, Wait(reason, turn.settings.timing.lease_s))
         turn.attend(join.name, turn.state.attendance[join.name])
 
 
@@ -113,6 +113,9 @@ def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
     if record != known:
         turn.write(record)
         turn.log(NODE_UP, f"node {join.name} is up at {join.address}", join.name)
+    if join.paused_because:
+        turn.log(QUORUM_LOST, f"{join.name} had paused its VMs: {join.paused_because}", join.name)
+    rounds.close(turn, join.name)
     turn.state.streams[stream] = join.name
     # Patience, not a grant: a host that dies before its first renewal is judged like any other.
     lease_until = turn.now + turn.settings.timing.coordinator_span_s
@@ -164,16 +167,22 @@ def _keep_image(turn: Turn, node: NodeRecord, image: ImageReport, *, new_session
 
 
 def on_renewal(turn: Turn, node: NodeRecord, message: Renewal) -> None:
-    """Grant, counted from now, once the term has been seen to be the store's still (rules L1, L3)."""
-    present = turn.state.attendance[node.name]
-    renewed = replace(present, lease_until=turn.now + turn.settings.timing.coordinator_span_s)
+    """Grant, counted from now, once the term has been seen to be the store's still (rules L1, L3).
+
+    A renewal ends an open round against its sender, so none up to the last one goes on (rule Q2).
+    """
+    rounds.close(turn, node.name)
+    present, votes = turn.state.attendance[node.name], quorum.vote_set(turn.state)
+    lease_until = turn.now + turn.settings.timing.coordinator_span_s
+    renewed = replace(present, lease_until=lease_until, told=votes)
     if turn.state.is_live(node.name, turn.now):
         turn.state.attendance[node.name] = renewed
     else:  # after a stall: it may take VMs again
         turn.attend(node.name, renewed)
     _refuse_a_copy(turn, node)
     turn.needs_term()
-    turn.order(node.name, Grant(message.seq))
+    news = None if votes == present.told else votes
+    turn.order(node.name, Grant(message.seq, turn.state.round_number, turn.state.quorum.number, news))
 
 
 def _refuse_a_copy(turn: Turn, node: NodeRecord) -> None:
@@ -200,6 +209,7 @@ def forget(turn: Turn, node: NodeRecord) -> None:
     for stream in streams:
         if stream is not None:
             turn.close(stream, refused("evicted", f"node {node.name} was evicted from the cluster"))
+    rounds.close(turn, node.name)
     turn.delete(node)
     _forget_refusals(turn, node.name)
 
@@ -222,11 +232,15 @@ def on_stream_closed(turn: Turn, stream: int) -> None:
 
 
 def judge(turn: Turn) -> None:
-    """Declare lost whoever did not renew for L(1+e), and fail its VMs over."""
+    """Declare lost whoever did not renew for L(1+e) once a majority agrees, and fail its VMs over.
+
+    Whoever reaches this coordinator runs on by its grants, with a majority behind it or not (rule Q6).
+    """
     for name, present in list(turn.state.attendance.items()):
         if present.lease_until is None:
             continue
-        if turn.now >= max(present.lease_until, turn.state.judge_after):
+        ran_out = turn.now >= max(present.lease_until, turn.state.judge_after)
+        if ran_out and rounds.is_decided(turn, turn.state.nodes[name]):
             span_s = turn.settings.timing.coordinator_span_s
             _lose(turn, name, present, f"it renewed no lease for {span_s:.2f} s")
 
@@ -249,6 +263,7 @@ def on_death_certified(turn: Turn, certificate: DeathCertificate) -> None:
 
 
 def _lose(turn: Turn, name: str, present: Attendance, why: str) -> None:
+    rounds.close(turn, name)
     turn.write(replace(turn.state.nodes[name], up=False))
     if present.stream is not None:
         turn.close(present.stream, refused("session", "the lease has run out", "begin a new session"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ferry_types.migrations import MigrationFigures, MigrationOptions, MigrationState
+from ferry_types.quorum import WITNESS
 from ferry_types.vms import Capacity, VmSpec
 
 
@@ -102,6 +103,33 @@ class EpochFloor:
 
 
 @dataclass(frozen=True, slots=True)
+class QuorumRecord:
+    """The vote set in effect, and what an admin has chosen.
+
+    ``voters``: UUIDs of the hosts with a vote, sorted. ``voting_witness``: address of the witness if it has
+    one, else empty. ``highest``: the highest number that any vote set was ever proposed under (rule Q5).
+    """
+
+    number: int = 0
+    voters: tuple[str, ...] = ()
+    voting_witness: str = ""
+    highest: int = 0
+    witness: str = ""
+    dynamic: bool = True
+
+    @property
+    def key(self) -> str:
+        """Key in the store."""
+        return "quorum"
+
+    @property
+    def votes(self) -> frozenset[str]:
+        """The votes' names."""
+        names = frozenset(self.voters)
+        return names | {WITNESS} if self.voting_witness else names
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationRecord:
     """One move, from request to end. ``epoch`` is the source's; a commit or an abort raises it."""
 
@@ -130,7 +158,7 @@ class MigrationRecord:
         return f"migration/{self.id}"
 
 
-Record = NodeRecord | VmRecord | Ownership | RaisedEpoch | EpochFloor | MigrationRecord
+Record = NodeRecord | VmRecord | Ownership | RaisedEpoch | EpochFloor | QuorumRecord | MigrationRecord
 
 RECORD_TYPES: dict[str, type[Record]] = {
     "node": NodeRecord,
@@ -138,6 +166,7 @@ RECORD_TYPES: dict[str, type[Record]] = {
     "owner": Ownership,
     "raised": RaisedEpoch,
     "epoch-floor": EpochFloor,
+    "quorum": QuorumRecord,
     "migration": MigrationRecord,
 }
 """First part of a key -> type of its value."""

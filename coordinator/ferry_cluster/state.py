@@ -13,6 +13,7 @@ from ferry_cluster.records import (
     NodeRecord,
     Origin,
     Ownership,
+    QuorumRecord,
     RaisedEpoch,
     Record,
     VmRecord,
@@ -21,6 +22,7 @@ from ferry_types.eras import RULES, Era, EraRules
 from ferry_types.messages import HostEnvelope, MigrationProgress
 from ferry_types.migrations import ENDED, MigrationState
 from ferry_types.profiles import LeaseTiming
+from ferry_types.quorum import VoteSet, WitnessPromise
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class ClusterSettings:
     cluster: str
     era: Era
     timing: LeaseTiming
+    forced: bool = False
+    """An admin has overridden quorum: unsafe, until this reign ends."""
 
     @property
     def rules(self) -> EraRules:
@@ -47,12 +51,54 @@ class Attendance:
 
     ``lease_until``: the coordinator acts against the node no earlier (rule L1); None once it is lost.
     ``lost_session``: sessions up to this one have been judged lost and get no more grants.
+    ``told``: the vote set that it was told of on this stream.
     """
 
     session: int = 0
     stream: int | None = None
     lease_until: float | None = None
     lost_session: int = 0
+    told: VoteSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverRound:
+    """Voters are asked to acknowledge a node's loss (rule Q2). Numbers rise within a term."""
+
+    number: int
+    incarnation: str
+    asked_at: float
+    acknowledged: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A vote set that is to take effect once majorities of it and of the present one have recorded it."""
+
+    number: int
+    voters: tuple[str, ...]
+    voting_witness: str
+    asked_at: float
+    recorded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessView:
+    """What this reign knows of the witness, which it has asked ``address`` about.
+
+    ``first_read_at``: promises in its record -> since when this reign has seen them (rule Q4).
+    ``failing_since``: it has not answered since then; None: it has, or was not asked yet.
+    """
+
+    address: str = ""
+    asked_at: float = float("-inf")
+    awaits_answer: bool = False
+    first_read_at: tuple[tuple[WitnessPromise, float], ...] = ()
+    failing_since: float | None = None
+
+    def is_silent(self, now: float, span_s: float) -> bool:
+        """Whether it has not answered for so long."""
+        return self.failing_since is not None and now - self.failing_since >= span_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +123,7 @@ class ClusterState:
     raised: dict[str, RaisedEpoch] = field(default_factory=dict)
     migrations: dict[str, MigrationRecord] = field(default_factory=dict)
     epoch_floor: int = 0
+    quorum: QuorumRecord = field(default_factory=QuorumRecord)
 
     attendance: dict[str, Attendance] = field(default_factory=dict)
     streams: dict[int, str] = field(default_factory=dict)
@@ -95,6 +142,14 @@ class ClusterState:
     """("on" or "off", VM) -> admin requests to answer."""
     judge_after: float = 0.0
     last_now: float = 0.0
+    round_number: int = 0
+    """Of the last failover round of this term."""
+    rounds: dict[str, FailoverRound] = field(default_factory=dict)
+    """Node -> the open round against it."""
+    proposal: Proposal | None = None
+    witness: WitnessView = WitnessView()
+    vote_set: VoteSet | None = None
+    """The vote set in effect with its addresses, worked out when first asked for; None: anew."""
 
     @classmethod
     def from_records(cls, records: Iterable[Record]) -> "ClusterState":
@@ -109,6 +164,10 @@ class ClusterState:
         match record:
             case NodeRecord():
                 self.nodes[record.name] = record
+                self.vote_set = None
+            case QuorumRecord():
+                self.quorum = record
+                self.vote_set = None
             case VmRecord():
                 self.vms[record.spec.name] = record
             case Ownership():

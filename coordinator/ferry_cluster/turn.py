@@ -13,6 +13,8 @@ from ferry_cluster.commands import (
     Command,
     Commit,
     Guard,
+    ReadWitness,
+    ReplaceWitness,
     Reply,
     Send,
 )
@@ -20,7 +22,7 @@ from ferry_cluster.records import MigrationRecord, NodeRecord, Ownership, Raised
 from ferry_cluster.state import Attendance, ClusterSettings, ClusterState
 from ferry_types.errors import Refusal
 from ferry_types.events import EventKind, EventRecord
-from ferry_types.messages import HostOrder, ToHost
+from ferry_types.messages import AcknowledgeLoss, HostOrder, RecordVotes, ToHost
 from ferry_types.migrations import MigrationState
 
 MIGRATION_TRANSITIONS: frozenset[tuple[MigrationState, MigrationState]] = frozenset(
@@ -57,6 +59,10 @@ class Turn:
     _before: dict[str, Record | None] = field(default_factory=dict)
     _writes: dict[str, Record | None] = field(default_factory=dict)
     _events: list[EventRecord] = field(default_factory=list)
+    asks_witness: bool = False
+    """Whether a rule wants to know the witness's record."""
+    has_new_votes: bool = False
+    """Whether a voter has answered in a failover round."""
     _check_term: bool = False
     _told: list[Command] = field(default_factory=list)
     _changed: dict[str, set[str]] = field(
@@ -79,6 +85,7 @@ class Turn:
         match record:
             case NodeRecord():
                 del self.state.nodes[record.name]
+                self.state.vote_set = None
             case VmRecord():
                 del self.state.vms[record.spec.name]
             case Ownership():
@@ -119,12 +126,24 @@ class Turn:
 
     # --- what others are told ---------------------------------------------------------------------
 
+    def do(self, command: ReadWitness | ReplaceWitness) -> None:
+        """Have the driver ask the witness."""
+        self._told.append(command)
+
     def order(self, node: str, body: ToHost) -> None:
         """Send an order to the present session of a node; without a stream, reconciliation will repeat it."""
         present = self.state.attendance.get(node)
         if present is None or present.stream is None:
             return
         self.tell(present.stream, self.state.nodes[node].incarnation, present.session, body)
+
+    def ask_voter(self, node: str, body: AcknowledgeLoss | RecordVotes) -> None:
+        """Send a voter's question to a node, or to its new life that waits in joining."""
+        waiting = self.state.pending.get(node)
+        if waiting is None:
+            self.order(node, body)
+        else:
+            self.tell(waiting.stream, waiting.envelope.incarnation, waiting.envelope.session, body)
 
     def tell(self, stream: int, incarnation: str, session: int, body: ToHost) -> None:
         """Send an order to whoever is on this stream."""
@@ -173,6 +192,11 @@ class Turn:
     def touch_migration(self, migration_id: str) -> None:
         """Mark a move as changed although its record is not."""
         self._changed["migration"].add(migration_id)
+
+    @property
+    def may_change_votes(self) -> bool:
+        """Whether other votes might be wanted now: a node, or what an admin has chosen, has changed."""
+        return any(key.startswith(("node/", "quorum")) for key in self._writes)
 
     @property
     def may_free_room(self) -> bool:

@@ -7,6 +7,7 @@ from ferry_cluster.records import MigrationRecord, Origin, Ownership, VmRecord
 from ferry_cluster.state import EVERY_SESSION, ClusterSettings, ClusterState
 from ferry_types.messages import MigrationProgress
 from ferry_types.migrations import MigrationState
+from ferry_types.quorum import WITNESS
 from ferry_types.vms import Capacity, NodeState, VmSpec, VmState
 
 
@@ -24,6 +25,31 @@ class NodeView:
     capacity: Capacity
     memory_used_bytes: int
     version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VoteView:
+    """A vote, or who could have one."""
+
+    name: str
+    kind: str
+    state: str
+    has_vote: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumView:
+    """The votes as ``quorum show`` shows them. ``under_judgement``: nodes whose loss is being voted on."""
+
+    mode: str
+    dynamic: bool
+    witness: str
+    forced: bool
+    number: int
+    majority: int
+    votes: tuple[VoteView, ...]
+    under_judgement: tuple[str, ...]
     reason: str
 
 
@@ -52,16 +78,7 @@ class MigrationView:
 def node_view(state: ClusterState, name: str, used_bytes: int) -> NodeView:
     """The view of a node that exists; ``used_bytes`` from ``ClusterState.memory_used_bytes``."""
     node = state.nodes[name]
-    shown, reason = NodeState.UP, ""
-    if name in state.pending:
-        shown, reason = NodeState.JOINING, "waits until the lease of its former life has run out"
-    elif not node.up:
-        present = state.attendance.get(name)
-        certified = present is not None and present.lost_session == EVERY_SESSION
-        shown = NodeState.DOWN
-        reason = "its death was certified" if certified else "its lease has run out"
-    elif state.attendance.get(name) is None or state.attendance[name].stream is None:
-        reason = "not connected; its lease has not run out"
+    shown, reason = _node_state(state, name)
     return NodeView(
         name,
         shown,
@@ -75,6 +92,60 @@ def node_view(state: ClusterState, name: str, used_bytes: int) -> NodeView:
         node.version,
         reason,
     )
+
+
+def quorum_view(settings: ClusterSettings, state: ClusterState) -> QuorumView:
+    """The view of the votes."""
+    record = state.quorum
+    votes = [
+        VoteView(name, "node", _node_state(state, name)[0], state.nodes[name].uuid in record.voters)
+        for name in sorted(state.nodes)
+    ]
+    if witness := record.voting_witness or record.witness:
+        silent = state.witness.address != witness or state.witness.failing_since is not None
+        answers = "silent" if silent else "answers"
+        votes.append(VoteView(WITNESS, WITNESS, answers, bool(record.voting_witness)))
+    return QuorumView(
+        "file share witness" if record.witness else "node majority",
+        record.dynamic and settings.rules.dynamic_quorum,
+        record.witness,
+        settings.forced,
+        record.number,
+        len(record.votes) // 2 + 1,
+        tuple(votes),
+        tuple(sorted(state.rounds)),
+        _quorum_reason(state),
+    )
+
+
+def _quorum_reason(state: ClusterState) -> str:
+    record = state.quorum
+    for name, known in sorted(state.rounds.items()):
+        given = len(known.acknowledged & record.votes)
+        return f"the loss of {name} is acknowledged by {given} of {len(record.votes)} votes"
+    if state.proposal is not None:
+        recorded = len(state.proposal.recorded)
+        return f"vote set {state.proposal.number} is about to take effect: {recorded} have recorded it"
+    return ""
+
+
+def _node_state(state: ClusterState, name: str) -> tuple[NodeState, str]:
+    """What to call it, and why it is not up."""
+    present = state.attendance.get(name)
+    judged = ""
+    if (known := state.rounds.get(name)) is not None:
+        votes = state.quorum.votes
+        judged = f"{len(known.acknowledged & votes)} of {len(votes)} votes acknowledge its loss"
+    if name in state.pending:
+        return NodeState.JOINING, f"waits until its former life is known to be lost; {judged}".rstrip("; ")
+    if not state.nodes[name].up:
+        certified = present is not None and present.lost_session == EVERY_SESSION
+        return NodeState.DOWN, "its death was certified" if certified else "its lease has run out"
+    if judged:
+        return NodeState.DOWN, f"its lease has run out, but its VMs are still its own: {judged}"
+    if present is None or present.stream is None:
+        return NodeState.UP, "not connected; its lease has not run out"
+    return NodeState.UP, ""
 
 
 def vm_view(state: ClusterState, name: str) -> VmView:

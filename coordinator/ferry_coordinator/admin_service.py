@@ -18,6 +18,7 @@ from ferry_cluster.inputs import (
     EvictNode,
     MigrateVm,
     RemoveVm,
+    SetQuorum,
     TurnOffVm,
     TurnOnVm,
 )
@@ -39,7 +40,8 @@ from ferry_types.errors import FerryError, malformed
 from ferry_types.migrations import MigrationOptions
 from ferry_types.names import validate_name
 from ferry_types.vms import VmSpec
-from ferry_wire.conversion import from_proto
+from ferry_wire.addresses import parse_address
+from ferry_wire.conversion import from_proto, to_proto
 
 BEST = "best"
 """Target of a move that leaves the choice to the coordinator."""
@@ -71,6 +73,19 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         last = await self._driver.read(lambda cluster: cluster.node_view(name))
         await self._driver.ask(lambda number: EvictNode(number, name))
         return node_answer(last)
+
+    async def ShowQuorum(self, _request: admin_pb2.QuorumQuery, _context: _Context) -> admin_pb2.Quorum:
+        """Who has a vote, and how many it takes."""
+        return to_proto(await self._driver.read(lambda cluster: cluster.quorum_view()), admin_pb2.Quorum)
+
+    async def SetQuorum(self, request: admin_pb2.QuorumChange, context: _Context) -> admin_pb2.Quorum:
+        """Choose a witness, or whether votes are dynamic."""
+        witness = request.witness if request.HasField("witness") else None
+        dynamic = request.dynamic if request.HasField("dynamic") else None
+        if witness:
+            witness = str(parse_address(witness))
+        await self._driver.ask(lambda number: SetQuorum(number, witness, dynamic))
+        return await self.ShowQuorum(admin_pb2.QuorumQuery(), context)
 
     async def CreateVm(self, request: admin_pb2.CreateVmRequest, _context: _Context) -> admin_pb2.Vm:
         """Create a VM; answered when it runs, unless it is not to be started."""

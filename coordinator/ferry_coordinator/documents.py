@@ -1,4 +1,4 @@
-"""Nodes, VMs, moves and events as JSON, the same for the ``ferry`` command and on the bus.
+"""Nodes, votes, VMs, moves and events as JSON, the same for the ``ferry`` command and on the bus.
 
 Names are part of the contract with the programs that read them. Plain numbers with the unit in the name;
 times are RFC 3339 in UTC with microseconds; unknown is null.
@@ -37,6 +37,24 @@ def node_view(node: admin_pb2.Node) -> View:
         "uuid": node.uuid or None,
         "version": node.version or None,
         "reason": node.reason or None,
+    }
+
+
+def quorum_view(quorum: admin_pb2.Quorum) -> View:
+    """Who has a vote, as ``quorum show`` prints it."""
+    return {
+        "mode": quorum.mode,
+        "dynamic": quorum.dynamic,
+        "witness": quorum.witness or None,
+        "forced": quorum.forced,
+        "number": quorum.number,
+        "majority": quorum.majority,
+        "votes": [
+            {"name": vote.name, "kind": vote.kind, "state": vote.state or None, "has_vote": vote.has_vote}
+            for vote in quorum.votes
+        ],
+        "under_judgement": list(quorum.under_judgement),
+        "reason": quorum.reason or None,
     }
 
 

@@ -9,6 +9,7 @@ before has been dealt with, a tick follows a tick, and admin calls beyond a numb
 
 import asyncio
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,33 @@ from typing import Any, Protocol, TypeVar
 
 from ferry.v1 import events_pb2
 from ferry_cluster.cluster import Cluster
-from ferry_cluster.commands import Changed, CheckTerm, CloseStream, Command, Commit, Reply, Send
-from ferry_cluster.inputs import AdminRequest, DeathCertified, Event, HostMessage, StreamClosed, Tick
+from ferry_cluster.commands import (
+    Changed,
+    CheckTerm,
+    CloseStream,
+    Command,
+    Commit,
+    ReadWitness,
+    ReplaceWitness,
+    Reply,
+    Send,
+)
+from ferry_cluster.inputs import (
+    AdminRequest,
+    DeathCertified,
+    Event,
+    HostMessage,
+    StreamClosed,
+    Tick,
+    WitnessAnswered,
+    WitnessFailed,
+)
 from ferry_cluster.records import MigrationRecord
 from ferry_coordinator.journal import Journal
 from ferry_coordinator.metrics import Metrics
 from ferry_types.errors import ErrorCode, FerryError, Refusal
 from ferry_types.messages import HostOrder
+from ferry_types.quorum import WitnessRecord
 
 CALLS_QUEUED_MAX = 1024
 """Length of the queue from which on admin calls are refused."""
@@ -31,6 +52,8 @@ TICKS_PER_BEAT = 4
 
 STOPPING = Refusal(ErrorCode.UNREACHABLE, "the coordinator is stopping", "try again once it is back")
 OVERLOADED = Refusal(ErrorCode.UNREACHABLE, "the coordinator has too much to do", "try again in a moment")
+
+_LOG = logging.getLogger(__name__)
 
 _NOTHING = Changed(frozenset(), frozenset(), frozenset())
 
@@ -46,6 +69,18 @@ class Streams(Protocol):
 
     def end(self, stream: int, reason: Refusal) -> None:
         """End a stream after what is queued on it."""
+        ...
+
+
+class WitnessCalls(Protocol):
+    """How the witness is asked. Raises FerryError if it gives no answer that can be understood."""
+
+    async def read(self, address: str, cluster: str) -> WitnessRecord:
+        """Its record of a cluster."""
+        ...
+
+    async def replace(self, address: str, cluster: str, record: WitnessRecord) -> tuple[bool, WitnessRecord]:
+        """Replace the record before this one; whether that was done, and its record now."""
         ...
 
 
@@ -98,6 +133,7 @@ class Driver:
         watchers: Audience,
         onlookers: Sequence[Audience],
         metrics: Metrics,
+        witness: WitnessCalls,
         *,
         check: bool = False,
     ) -> None:
@@ -114,6 +150,8 @@ class Driver:
         self._changed = _NOTHING
         self._happened: list[events_pb2.Event] = []
         self._metrics = metrics
+        self._witness = witness
+        self._asking: set[asyncio.Task[None]] = set()
         self._check = check
         self._jobs: asyncio.Queue[_Handle | _Read | None] = asyncio.Queue()
         self._tick_s = cluster.settings.timing.beat_s / TICKS_PER_BEAT
@@ -238,6 +276,10 @@ class Driver:
                     await self._journal.check_term(term)
                 case CloseStream(stream, reason):
                     self._streams.end(stream, reason)
+                case ReadWitness() | ReplaceWitness():
+                    asking = asyncio.get_running_loop().create_task(self._ask_witness(command))
+                    self._asking.add(asking)
+                    asking.add_done_callback(self._asking.discard)
                 case Reply(request, result):
                     answer = self._answers.get(request)
                     if answer is not None and not answer.done():
@@ -253,6 +295,22 @@ class Driver:
         if events:
             self._watchers.happened(events)
             self._happened += events
+
+    async def _ask_witness(self, command: ReadWitness | ReplaceWitness) -> None:
+        """Ask, and hand the answer in; the reign goes on meanwhile."""
+        address, cluster = command.address, self._cluster.settings.cluster
+        event: WitnessAnswered | WitnessFailed
+        try:
+            if isinstance(command, ReadWitness):
+                record = await self._witness.read(address, cluster)
+            else:
+                _, record = await self._witness.replace(address, cluster, command.record)
+            event = WitnessAnswered(address, record)
+        except FerryError as error:
+            _LOG.info("the witness at %s does not answer: %s", address, error)
+            event = WitnessFailed(address)
+        if self._open:
+            self._jobs.put_nowait(_Handle(event))
 
     def _tell_onlookers(self) -> None:
         changed, self._changed = self._changed, _NOTHING
@@ -273,6 +331,8 @@ class Driver:
         self._open = False
         if self._tick_timer is not None:
             self._tick_timer.cancel()
+        for asking in self._asking:
+            asking.cancel()
         for promise in self._promises:
             if not promise.done():
                 promise.set_exception(FerryError(STOPPING))

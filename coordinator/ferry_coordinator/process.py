@@ -27,6 +27,7 @@ from ferry_wire.addresses import announce_address
 from ferry_wire.bus import Bus, open_bus
 from ferry_wire.scrape import served_metrics
 from ferry_wire.servers import BoundServer, create_server
+from ferry_wire.witness import WitnessClient
 
 STORE_NAME = "cluster.sqlite3"
 
@@ -74,11 +75,12 @@ async def _reign(
     stopped: asyncio.Event,
 ) -> None:
     journal, records = await Journal.begin(store)
-    cluster_settings = ClusterSettings(settings.cluster, settings.era, settings.timing)
+    cluster_settings = ClusterSettings(settings.cluster, settings.era, settings.timing, settings.force_quorum)
     cluster = Cluster(cluster_settings, journal.term, records, time.monotonic())
     streams, watchers, projections = NodeStreams(), Watchers(), Projections(bus, settings.cluster)
     for audience in (metrics, projections):
         audience.changed(cluster, everything(cluster))
+    witness = WitnessClient()
     driver = Driver(
         cluster,
         journal,
@@ -86,6 +88,7 @@ async def _reign(
         watchers,
         (projections, metrics),
         metrics,
+        witness,
         check=bool(os.environ.get(CHECK_VARIABLE)),
     )
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(driver, watchers, store), server.grpc)
@@ -106,6 +109,7 @@ async def _reign(
         streams.close(STOPPING)
         await asyncio.gather(server.stop(PART_DEADLINE_S), asyncio.wait({reigning}, timeout=PART_DEADLINE_S))
         reigning.cancel()  # if it still runs, it waits for a store that does not answer
+        await witness.close()
     with suppress(asyncio.CancelledError):
         await reigning
 

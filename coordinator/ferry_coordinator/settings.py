@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from ferry_types.eras import Era
 from ferry_types.names import validate_name
 from ferry_types.profiles import PROFILES, LeaseTiming
-from ferry_wire.process_settings import DirectoryPath, ProcessSettings, Shown
+from ferry_wire.process_settings import DirectoryPath, ObservedSettings, Shown
 
 PROGRAM: Final = "ferry coordinator run"
 
@@ -24,7 +24,7 @@ def _profile(text: str) -> str:
     return text
 
 
-class CoordinatorSettings(ProcessSettings):
+class CoordinatorSettings(ObservedSettings):
     """Runs the coordinator of a cluster: the process that knows who may run each VM."""
 
     model_config = SettingsConfigDict(env_prefix="FERRY_COORDINATOR_")
@@ -39,6 +39,11 @@ class CoordinatorSettings(ProcessSettings):
         + "; ".join(
             f"{name}: {timing.beat_s:g} s, {timing.lease_s:g} s" for name, timing in PROFILES.items()
         ),
+    )
+    force_quorum: bool = Field(
+        default=False,
+        description="UNSAFE: until this process ends, give up hosts that renew no lease without a majority's "
+        "word; only when you know that the hosts that do not join are dead",
     )
     era: Era = Field(default=Era.WS2012R2, description="functional level of the cluster")
 

@@ -1,4 +1,7 @@
-"""Streams between hosts and coordinators: ordered, slow, stalled, deaf, repeating themselves, cut."""
+"""Streams between hosts and coordinators: ordered, slow, stalled, deaf, repeating themselves, cut.
+
+And single messages between any two processes: late, repeated, lost, stopped by a split of the network.
+"""
 
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -6,7 +9,7 @@ from typing import Final, Protocol
 from ferry_cluster import inputs as cluster_inputs
 from ferry_host import inputs as host_inputs
 from ferry_sim.clockwork import Clockwork
-from ferry_sim.processes import Agent, Reign, Stream
+from ferry_sim.processes import Agent, Process, Reign, Stream
 from ferry_types.messages import HostEnvelope, HostOrder
 
 RECONNECT_S: Final = 0.2
@@ -33,17 +36,23 @@ class Ends(Protocol):
 
 
 class Network:
-    """All streams. ``repeats``: probability that a message is delivered twice.
+    """All streams. ``repeats``: probability that a message is delivered twice; ``losses``: that a single one
+    never is.
 
     One direction of a stream keeps its order, as TCP does; what is on its way to nobody any more is lost.
     """
 
     def __init__(self, clockwork: Clockwork, ends: Ends) -> None:
         self.repeats = 0.0
+        self.losses = 0.0
         self._clockwork = clockwork
         self._ends = ends
         self._streams: dict[int, Stream] = {}
         self._cut_off: dict[str, float] = {}
+        self._apart: dict[str, float] = {}
+        """Processes on one side of a split, and until when; they reach each other and nobody else."""
+        self._mute: dict[frozenset[str], float] = {}
+        """Pairs that do not reach each other, and until when."""
 
     @property
     def streams(self) -> list[Stream]:
@@ -80,6 +89,37 @@ class Network:
             stream.busy_until[direction] = arrives
             lane = (stream.number, direction)
             clockwork.later(arrives - clockwork.now, arrive, message, lane)
+
+    def pass_on(
+        self, sender: Process, receiver: Process, message: object, deliver: Callable[[], None]
+    ) -> None:
+        """A message outside the streams: a request between hosts or to the witness, or its answer."""
+        clockwork = self._clockwork
+
+        def arrive() -> None:
+            if receiver.alive and self._reaches(sender, receiver):
+                deliver()
+
+        for _ in range(2 if clockwork.happens(self.repeats) else 1):
+            if not clockwork.happens(self.losses):
+                clockwork.later(clockwork.delay(), arrive, (type(message).__name__, message))
+
+    def split(self, names: list[str], seconds: float) -> None:
+        """Set hosts, and the witness if it is named, apart from the others, but for their streams."""
+        for name in names:
+            self._apart[name] = self._clockwork.now + seconds
+
+    def mute(self, names: frozenset[str], seconds: float) -> None:
+        """Two hosts, or one and the witness, do not reach each other for a while."""
+        self._mute[names] = self._clockwork.now + seconds
+
+    def _reaches(self, sender: Process, receiver: Process) -> bool:
+        if sender in self._ends.strays or receiver in self._ends.strays:
+            return False
+        now = self._clockwork.now
+        apart = [now < self._apart.get(process.name, 0.0) for process in (sender, receiver)]
+        muted = now < self._mute.get(frozenset((sender.name, receiver.name)), 0.0)
+        return apart[0] == apart[1] and not muted
 
     # --- connections ------------------------------------------------------------------------------
 

@@ -17,6 +17,11 @@ class Process:
     frozen: bool = False
     backlog: list[Callable[[], None]] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """As splits of the network know it; empty: on the side of most."""
+        return ""
+
     def do(self, action: Callable[[], None]) -> None:
         """Now, or when it wakes up."""
         if self.frozen:

@@ -2,37 +2,36 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ferry_cluster.inputs import (
     AdminRequest,
     CancelMove,
     CreateVm,
-    DeathCertified,
     RemoveVm,
+    SetQuorum,
     TurnOffVm,
     TurnOnVm,
 )
 from ferry_cluster.records import MigrationRecord
+from ferry_sim.ballots import ADDRESS
 from ferry_sim.clockwork import Clockwork
+from ferry_sim.faults import LASTING_LEASES, RESTART_S_MAX, Faults
 from ferry_sim.processes import Agent
 from ferry_sim.world import MIB, Size, World, make_spec
-from ferry_types.messages import DeathCertificate
 from ferry_types.vms import ImagePhase, NodeState
 
-REQUESTS: Final = (*("move",) * 5, "stop", "start", "start", "create", "remove", "cancel", "rush", "haste")
+REQUESTS: Final = (
+    *("move",) * 5,
+    *("stop", "start", "start", "create", "remove", "cancel", "rush", "haste", "votes"),
+)
 HOSTS: Final = ("kill", "isolate", "freeze", "freeze", "guest", "hand-over", "hand-over")
-STREAMS: Final = ("cut", "drop", "stall", "stall", "part")
+STREAMS: Final = ("cut", "drop", "stall", "stall", "part", "split", "mute", "witness")
 COORDINATORS: Final = ("coordinator", "successor", "frozen coordinator")
 MOODS: Final = (HOSTS, STREAMS, COORDINATORS, STREAMS + COORDINATORS, HOSTS + STREAMS + COORDINATORS)
 """What goes wrong in one seed: everything at once would leave no move the time to be committed."""
 
-LEASES_FROZEN: Final = (0.15, 0.5, 0.95, 1.5, 3.0)
-"""For how long a process stands still, in leases."""
-
-AMBUSH_S: Final = 3.0
-RESTART_S_MAX: Final = 4.0
 HASTE_S_MAX: Final = 0.12
 """How soon somebody takes back what was just asked for: while it boots, waits, copies or switches."""
 
@@ -51,6 +50,7 @@ class Course:
     steps: int
     pauses_s: tuple[float, ...]
     faults: float
+    moods: tuple[tuple[str, ...], ...] = MOODS
     moves_min: int = 0
     faults_min: int = 0
     seconds_min: float = 0.0
@@ -64,6 +64,22 @@ SHORT: Final = Course(
     faults=0.4,
 )
 """Small and dense. A host has room for four VMs: one that leaks one soon lacks it."""
+
+VOTES: Final = Course(
+    Size(hosts=3, host_memory_bytes=4 * VM_BYTES),
+    vms=3,
+    steps=60,
+    pauses_s=(0.1, 0.3, 0.7, 1.5),
+    faults=0.9,
+    moods=(
+        ("siege", "part", "split", "mute", "kill", "coordinator", "successor", "witness", "stall"),
+        ("siege",),
+    ),
+)
+"""Hosts that do not reach the coordinator, and reach only some of the voters, which come and go."""
+
+PAIR: Final = replace(VOTES, size=replace(VOTES.size, hosts=2))
+"""The same with two hosts, so that the witness has a vote."""
 
 LONG: Final = Course(
     Size(hosts=16, host_memory_bytes=20 * VM_BYTES, profile="windows"),
@@ -89,7 +105,7 @@ class Storm:
         self.moves = 0
         """Moves that were accepted."""
         self._names = [f"vm{number}" for number in range(course.vms)]
-        self._healing = False
+        self._faults = Faults(self.world, self.rng)
 
     @property
     def faults(self) -> int:
@@ -107,8 +123,9 @@ class Storm:
         world.clockwork.long_delays = rng.choice([0.0, 0.005, 0.03])
         world.shell.trouble = rng.choice([0.0, 0.03, 0.1, 0.2])
         world.network.repeats = rng.choice([0.0, 0.02, 0.1])
+        world.network.losses = rng.choice([0.0, 0.02, 0.2])
         world.store_faults = rng.choice([0.0, 0.0, 0.01, 0.05])
-        mood = rng.choice(MOODS)
+        mood = rng.choice(course.moods)
         steps = 0
         while steps < course.steps or self._is_short(world.now - began_at):
             steps += 1
@@ -128,96 +145,12 @@ class Storm:
 
     def _act(self, action: str) -> bool:
         """Do something; whether it could be done."""
-        world, rng = self.world, self.rng
-        agent = world.agents[rng.choice(sorted(world.agents))]
-        match action:
-            case _ if action in REQUESTS:
-                if world.cluster is None or world.reigns[-1].frozen:
-                    return False
-                self._request(action)
-            case "kill" if agent.alive:
-                self._kill(agent)
-            case "hand-over":
-                self._strike_at_a_hand_over(world.now + AMBUSH_S)
-            case "guest" if agent.alive and agent.vcpus:
-                world.shell.crash_guest(agent, rng.choice(sorted(agent.vcpus)))
-            case "isolate" if agent.alive:
-                world.isolate_host(agent.name)
-            case "freeze" if agent.alive and not agent.frozen:
-                world.freeze(agent, self._leases_s())
-            case "coordinator" | "successor" | "frozen coordinator" if world.cluster is not None:
-                self._trouble_coordinator(action)
-            case "cut" | "drop" | "stall" | "part" if agent.stream is not None:
-                self._trouble_stream(action, agent)
-            case _:
-                return False
+        if action not in REQUESTS:
+            return self._faults.strike(action)
+        if self.world.cluster is None or self.world.reigns[-1].frozen:
+            return False
+        self._request(action)
         return True
-
-    def _leases_s(self) -> float:
-        return self.rng.choice(LEASES_FROZEN) * self.world.settings.timing.lease_s
-
-    def _kill(self, agent: Agent) -> None:
-        """A host dies, is perhaps certified dead, and starts again."""
-        if not agent.alive or self.world.agents[agent.name] is not agent:
-            return
-        self.world.kill_host(agent.name)
-        if self.world.clockwork.happens(0.5):
-            self._certify(agent)
-        after_s = self.rng.uniform(0.0, RESTART_S_MAX)
-        self.world.clockwork.later(after_s, lambda: self.world.start_host(agent.name))
-
-    def _strike_at_a_hand_over(self, until: float) -> None:
-        """Wait for a commit, and kill its target while that raises its epoch and lets the VM run."""
-        world, cluster = self.world, self.world.cluster
-        moves = [] if cluster is None else cluster.state.active_migrations()
-        committed = [move for move in moves if cluster is not None and cluster.state.is_committed(move)]
-        if committed:
-            target = world.agents[committed[0].target]
-            world.clockwork.later(self.rng.uniform(0.0, 0.06), lambda: self._kill(target))
-        elif world.now < until and not self._healing:
-            world.clockwork.later(0.003, lambda: self._strike_at_a_hand_over(until))
-
-    def _certify(self, agent: Agent) -> None:
-        """The dead agent's watchdog says so: at once or late, perhaps more than once, perhaps to nobody."""
-        clockwork = self.world.clockwork
-        certificate = DeathCertified(DeathCertificate(agent.name, agent.incarnation, "killed"))
-
-        def arrive() -> None:
-            reign = self.world.reigns[-1]
-            reign.do(lambda: self.world.submit(reign, certificate))
-
-        for _ in range(clockwork.rng.randint(1, 3)):
-            clockwork.later(clockwork.delay() + clockwork.rng.choice([0.0, 0.2, 2.0, 6.0]), arrive)
-
-    def _trouble_stream(self, action: str, agent: Agent) -> None:
-        network, rng = self.world.network, self.rng
-        stream = agent.stream
-        assert stream is not None
-        if action == "cut":
-            network.cut(stream)
-        elif action == "drop" and not agent.frozen:
-            network.drop(stream)
-        elif action == "part":
-            directions = rng.choice([("up",), ("down",), ("up", "down")])
-            names = rng.sample(sorted(self.world.agents), rng.randint(1, len(self.world.agents) // 2))
-            seconds = self._leases_s()
-            for name in names:
-                network.part(name, directions, seconds)
-        elif action == "stall":
-            network.stall(stream, rng.choice(["up", "down"]), self._leases_s())
-
-    def _trouble_coordinator(self, action: str) -> None:
-        world, rng = self.world, self.rng
-        reign = world.reigns[-1]
-        if action == "coordinator":
-            world.kill_coordinator()
-            world.clockwork.later(rng.choice([0.1, 1.0, 5.0]), self.world.revive_coordinator)
-        elif not reign.frozen:
-            world.freeze(reign, self._leases_s())
-            if action == "successor":
-                world.start_coordinator()
-                for stream in [s for s in world.network.streams if s.reign is reign and rng.random() < 0.5]:
-                    world.network.cut(stream)
 
     def _request(self, action: str) -> None:
         world, rng, vm = self.world, self.rng, self.rng.choice(self._names)
@@ -240,6 +173,9 @@ class Storm:
             move = self._move(vm, "best")
             undo = "stop" if move is None else rng.choice(["cancel", "stop"])
             self._soon(undo, vm, "" if move is None else move.id)
+        elif action == "votes":
+            witness, dynamic = rng.choice(["", ADDRESS, ADDRESS, None]), rng.choice([False, True, True])
+            world.ask(lambda number: SetQuorum(number, witness, dynamic))
         elif action == "cancel":
             self._ask(action, migration_id=rng.choice(sorted(cluster.state.migrations) or ["m1"]))
         else:
@@ -266,12 +202,12 @@ class Storm:
     def _heal(self) -> None:
         """Bring everything back; then all that is wanted runs, and nothing else is left anywhere."""
         world = self.world
-        self._healing = True
-        world.clockwork.long_delays = world.shell.trouble = world.network.repeats = world.store_faults = 0.0
+        self._faults.over = True
+        world.clockwork.long_delays = world.shell.trouble = world.store_faults = 0.0
+        world.network.repeats = world.network.losses = 0.0
+        world.ballots.witness.alive = True
         lease_s = world.settings.timing.lease_s
-        world.run(
-            max(LEASES_FROZEN) * lease_s + RESTART_S_MAX
-        )  # whoever was frozen or killed is back by then
+        world.run(LASTING_LEASES * lease_s + RESTART_S_MAX)  # whoever was frozen or killed is back by then
         self.world.revive_coordinator()
         healed_within_s = 60.0 + 10 * lease_s
         world.run_until(lambda: all_up(world), healed_within_s, step_s=lease_s / 20)
@@ -297,6 +233,9 @@ class Storm:
         found = [f"request {number} is not answered" for number in world.unanswered()]
         found += [f"{waiting} still waited for" for waiting in state.waiting]
         found += [f"move {move} goes on" for move in state.active_migrations()]
+        found += [f"round {known} against {node} goes on" for node, known in state.rounds.items()]
+        if state.proposal is not None or state.quorum.number < state.quorum.highest:
+            found.append(f"votes change: {state.proposal}, {state.quorum}")
         running = {name: agent.running(world.now) for name, agent in world.agents.items()}
         for name, vm in state.vms.items():
             owner = state.owners[name]

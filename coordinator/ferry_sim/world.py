@@ -6,7 +6,7 @@ of their own. Raises AssertionError for the first thing that must not be.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ferry_cluster import commands as cluster_commands
@@ -19,6 +19,7 @@ from ferry_host import commands as host_commands
 from ferry_host import inputs as host_inputs
 from ferry_host.host import Host
 from ferry_host.state import HostIdentity
+from ferry_sim.ballots import ADDRESS, Ballots, ForHost
 from ferry_sim.clockwork import Clockwork
 from ferry_sim.coverage import Coverage
 from ferry_sim.network import Network
@@ -56,10 +57,10 @@ class Size:
 class World:
     """See the module. All is well until somebody sets a probability or calls a fault."""
 
-    def __init__(self, size: Size, clockwork: Clockwork) -> None:
+    def __init__(self, size: Size, clockwork: Clockwork, era: Era = Era.WS2012R2) -> None:
         self.size = size
         self.clockwork = clockwork
-        self.settings = ClusterSettings("test", Era.WS2012R2, PROFILES[size.profile])
+        self.settings = ClusterSettings("test", era, PROFILES[size.profile])
         clockwork.lease_s = self.settings.timing.lease_s
         self.store = CheckedStore(self._may_run)
         self.store_faults = 0.0
@@ -74,8 +75,10 @@ class World:
         self.coverage = Coverage()
         self.network = Network(self.clockwork, self)
         self.shell = Shell(self.clockwork, self.agents, self.feed)
+        self.ballots = Ballots(self.clockwork, self.network, self.agents, self.feed, self.submit)
         self._asked: dict[int, Reign] = {}
         self.start_coordinator()
+        self.ask(lambda number: cluster_inputs.SetQuorum(number, ADDRESS, None))
         for number in range(1, size.hosts + 1):
             self.start_host(f"n{number}")
 
@@ -157,12 +160,13 @@ class World:
         """The newest reign, if its process lives."""
         return self.reigns[-1] if self.reigns and self.reigns[-1].alive else None
 
-    def start_coordinator(self) -> None:
-        """A coordinator starts, beside any that still lives, and takes over."""
+    def start_coordinator(self, *, forced: bool = False) -> None:
+        """A coordinator starts, beside any that still lives, and takes over; ``forced``: without a quorum."""
         self.store.term += 1
         rate = self.clockwork.clock_rate()
         records = list(self.store.records.values())
-        reign = Reign(rate, cluster=Cluster(self.settings, self.store.term, records, self.now * rate))
+        settings = replace(self.settings, forced=forced)
+        reign = Reign(rate, cluster=Cluster(settings, self.store.term, records, self.now * rate))
         self.reigns = [*(former for former in self.reigns if former.alive), reign]
         self._carry_out(reign, reign.cluster.start(self.now * rate))
         self._tick(reign)
@@ -245,6 +249,8 @@ class World:
                     self.network.to_host(command.stream, command.order)
                 case cluster_commands.CloseStream():
                     self.network.end(command.stream)
+                case cluster_commands.ReadWitness() | cluster_commands.ReplaceWitness():
+                    self.ballots.consult(reign, command)
                 case cluster_commands.Reply():
                     assert command.request not in self.replies, "a request was answered twice"
                     self.replies[command.request] = command.result
@@ -286,7 +292,8 @@ class World:
         incarnation = f"{name}-{self.clockwork.number()}"
         capacity = Capacity(self.size.host_memory_bytes, 2, self.size.limit)
         identity = HostIdentity(name, f"uuid-{name}", incarnation, f"{name}:1", f"{name}:2", capacity, "0")
-        agent = Agent(self.clockwork.clock_rate(), host=Host(identity))
+        votes = self.ballots.kept.get(name)
+        agent = Agent(self.clockwork.clock_rate(), host=Host(identity, votes))
         self.agents[name] = agent
         self.network.connect_later(agent, 0.0)
         self._beat(agent)
@@ -354,6 +361,8 @@ class World:
                     agent.deadline_s = deadline_s
                     after_s = (deadline_s - agent.clock(self.now)) / agent.clock_rate
                     self.clockwork.later(after_s, lambda: self.feed(agent, host_inputs.LeaseTimer()))
+                case _ if isinstance(command, ForHost):
+                    self.ballots.carry_out(agent, command)
                 case _:
                     self.clockwork.note(agent.name, type(command).__name__)
                     self.shell.carry_out(agent, command)

@@ -24,10 +24,32 @@ class EraRules:
     """Simultaneous live migrations per host; None: as many as the host's own setting says."""
     least_recently_used_first: bool
     """Whether the first pass is ordered by use, most recently used pages last."""
+    dynamic_quorum: bool
+    """Whether votes may follow the nodes that are up."""
+    dynamic_witness: bool
+    """Whether the witness has a vote only if it makes their number odd."""
 
 
 RULES: dict[Era, EraRules] = {
-    Era.WS2008R2: EraRules(nodes_max=16, migrations_per_host_max=1, least_recently_used_first=False),
-    Era.WS2012: EraRules(nodes_max=64, migrations_per_host_max=None, least_recently_used_first=True),
-    Era.WS2012R2: EraRules(nodes_max=64, migrations_per_host_max=None, least_recently_used_first=True),
+    Era.WS2008R2: EraRules(
+        nodes_max=16,
+        migrations_per_host_max=1,
+        least_recently_used_first=False,
+        dynamic_quorum=False,
+        dynamic_witness=False,
+    ),
+    Era.WS2012: EraRules(
+        nodes_max=64,
+        migrations_per_host_max=None,
+        least_recently_used_first=True,
+        dynamic_quorum=True,
+        dynamic_witness=False,
+    ),
+    Era.WS2012R2: EraRules(
+        nodes_max=64,
+        migrations_per_host_max=None,
+        least_recently_used_first=True,
+        dynamic_quorum=True,
+        dynamic_witness=True,
+    ),
 }

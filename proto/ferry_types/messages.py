@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ferry_types.errors import Refusal
 from ferry_types.migrations import MigrationFigures, MigrationOptions
+from ferry_types.quorum import VoteSet
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
 
 
@@ -35,6 +36,7 @@ class Join:
     capacity: Capacity
     version: str
     images: tuple[ImageReport, ...]
+    paused_because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,23 @@ class SourceReleased:
     figures: MigrationFigures
 
 
+@dataclass(frozen=True, slots=True)
+class LossAcknowledged:
+    """This voter's answer in a failover round against a node; durable (rules Q2, Q3)."""
+
+    node: str
+    incarnation: str
+    term: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class VotesRecorded:
+    """This voter gives no promise under vote sets before this one; durable (rule Q5)."""
+
+    number: int
+
+
 FromHost = (
     Join
     | Renewal
@@ -155,6 +174,8 @@ FromHost = (
     | ProposeAbort
     | MigrationFailed
     | SourceReleased
+    | LossAcknowledged
+    | VotesRecorded
 )
 
 
@@ -182,16 +203,24 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The host stays in state joining, for this reason."""
+    """The host stays in state joining, for this reason; its vote counts all the same."""
 
     reason: str
+    lease_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The lease is extended, counted from the sending of that renewal."""
+    """The lease is extended, counted from the sending of that renewal.
+
+    ``abandoned_round``: no failover round of this term up to this one goes on against the host.
+    ``votes``: the vote set of that number, when it is new to this stream, or a voter's address is.
+    """
 
     seq: int
+    abandoned_round: int = 0
+    votes_number: int = 0
+    votes: VoteSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +335,22 @@ class ResumeSource:
     unless_raised: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AcknowledgeLoss:
+    """A failover round against a life of a node asks for this voter's word."""
+
+    node: str
+    incarnation: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordVotes:
+    """A vote set of this number is to take effect."""
+
+    number: int
+
+
 ToHost = (
     Welcome
     | Wait
@@ -322,6 +367,8 @@ ToHost = (
     | RunVm
     | TargetRuns
     | ResumeSource
+    | AcknowledgeLoss
+    | RecordVotes
 )
 
 

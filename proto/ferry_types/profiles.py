@@ -13,6 +13,11 @@ STALL_AFTER_BEATS = 2
 anyone (rule L5)."""
 
 
+PROMISE_AFTER_BEATS = 2.5
+"""A host that was granted nothing it asked for within so many beats asks the voters: the present grant was
+late, and two more rounds fit into what is left of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseTiming:
     """How often a host renews, and how long a grant holds."""

@@ -16,6 +16,9 @@ KEEPALIVE_INTERVAL_MS: Final = 10_000
 RECONNECT_BACKOFF_MS_MAX: Final = 1_000
 """Longest pause before gRPC tries a lost connection again; a peer that is back is found within about that."""
 
+CALL_GRACE_S: Final = 1.0
+"""What a call gets whose channel makes room for another: cut off, it would cancel the task that awaits it."""
+
 Options = tuple[tuple[str, int], ...]
 
 LIMITS: Final[Options] = (
@@ -56,3 +59,25 @@ def open_channel(address: str, options: Options = CONTROL_OPTIONS) -> grpc.aio.C
     peer = parse_address(address)
     scheme = "dns:///" if peer.ip is None else f"ipv{peer.ip.version}:"
     return grpc.aio.insecure_channel(f"{scheme}{peer}", options=options)
+
+
+class Channels:
+    """Channels to peers that are asked now and then, one for each address; the longest unused go first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def get(self, address: str) -> grpc.aio.Channel:
+        """The channel to ``host:port``. Raises FerryError (malformed) if that is not well formed."""
+        channel = self._channels.pop(address, None) or open_channel(address)
+        self._channels[address] = channel  # the latest at the end
+        if len(self._channels) > self._limit:
+            await self._channels.pop(next(iter(self._channels))).close(grace=CALL_GRACE_S)
+        return channel
+
+    async def close(self) -> None:
+        """Close all; calls in progress are cancelled."""
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.close()

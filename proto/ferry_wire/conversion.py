@@ -42,6 +42,7 @@ _BODY: Final = "body"
 
 _NAMES: Final[Mapping[str, str]] = {
     "name": "name",
+    "node": "node name",
     "vm": "VM name",
     "source": "node name",
     "target": "node name",

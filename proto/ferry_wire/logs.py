@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-PACKAGES: Final = ("ferry_wire", "ferry_agent", "ferry_coordinator")
+PACKAGES: Final = ("ferry_wire", "ferry_agent", "ferry_witness", "ferry_coordinator")
 """Packages that log through the standard library."""
 
 _ROOT: Final = "ferry"

@@ -96,12 +96,6 @@ class ProcessSettings(BaseSettings):
     listen: ListenAddress = Field(
         default=LISTEN_DEFAULT, description="where its gRPC services listen; port 0 takes a free one"
     )
-    broker: OptionalPeerAddress = Field(
-        default="", description="MQTT broker to publish on; without one, nothing is published"
-    )
-    metrics_listen: OptionalListenAddress = Field(
-        default="", description="where Prometheus metrics are served over HTTP; without it, they are not"
-    )
     address_file: FilePath | None = Field(
         default=None, description="file to write its gRPC address into once it listens"
     )
@@ -138,6 +132,17 @@ class ProcessSettings(BaseSettings):
             return cls.read({name: value for name, value in options.items() if value is not None})
         except FerryError as error:
             refuse_to_start(program, error.refusal)
+
+
+class ObservedSettings(ProcessSettings):
+    """What a process can be told besides that shows the world what it does."""
+
+    broker: OptionalPeerAddress = Field(
+        default="", description="MQTT broker to publish on; without one, nothing is published"
+    )
+    metrics_listen: OptionalListenAddress = Field(
+        default="", description="where Prometheus metrics are served over HTTP; without it, they are not"
+    )
 
 
 def refuse_to_start(program: str, refusal: Refusal) -> NoReturn:
@@ -192,7 +197,7 @@ def _parser(settings: type[ProcessSettings], program: str) -> argparse.ArgumentP
         'log-level = "debug", from the file of --config; options win over both.',
         allow_abbrev=False,
     )
-    shared = ProcessSettings.model_fields
+    shared = ObservedSettings.model_fields
     for name, field in sorted(settings.model_fields.items(), key=lambda item: item[0] in shared):
         option = f"--{name.replace('_', '-')}"
         if field.annotation is bool:

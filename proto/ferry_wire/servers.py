@@ -84,8 +84,9 @@ def create_server(
 ) -> BoundServer:
     """A server bound to ``listen`` (``host:port``, port 0: any free one). Needs a running event loop.
 
-    ``protos`` are the file descriptors (``admin_pb2.DESCRIPTOR``) whose services it offers; add a servicer
-    for each to ``.grpc`` before ``start``. Handlers raise FerryError for what callers cause.
+    ``protos`` are what it offers: file descriptors (``admin_pb2.DESCRIPTOR``) with all services in them, and
+    descriptors of single services; add a servicer for each to ``.grpc`` before ``start``. Handlers raise
+    FerryError for what callers cause.
 
     Raises FerryError: malformed address, or a port that is in use or may not be taken.
     """
@@ -100,8 +101,13 @@ def create_server(
         port = server.add_insecure_port(str(wanted))
     except RuntimeError as error:  # somebody was faster
         raise FerryError(failed(f"cannot listen on {wanted}: {error}", "try again")) from error
-    services = tuple(service.full_name for proto in protos for service in proto.services_by_name.values())
+    services = tuple(service.full_name for proto in protos for service in _services(proto))
     return BoundServer(server, Address(wanted.host, port), services)
+
+
+def _services(proto: Any) -> Iterable[Any]:
+    """The service descriptors in a file's descriptor, or the one that it is."""
+    return proto.services_by_name.values() if hasattr(proto, "services_by_name") else (proto,)
 
 
 def _require_free(address: Address) -> None:

@@ -74,6 +74,7 @@ def linked_cluster(directory: Path) -> Iterator[LinkedCluster]:
         for name in (SOURCE, TARGET, SPARE):
             cluster.start_linked(name)
         cluster.wait_up(SOURCE, TARGET, SPARE)
+        cluster.wait_votes()
         yield cluster
     finally:
         cluster.close()

@@ -13,8 +13,9 @@ from typing import Any
 
 import grpc
 
-from ferry.v1 import admin_pb2, admin_pb2_grpc, common_pb2, host_pb2, host_pb2_grpc
+from ferry.v1 import admin_pb2, admin_pb2_grpc, common_pb2, events_pb2, host_pb2, host_pb2_grpc
 from ferry_agent.guest.trace import read_trace
+from ferry_types.profiles import PROFILES
 from ferry_types.workloads import resolve
 
 MIB = 2**20
@@ -81,6 +82,16 @@ class Cluster:
         ]  # fmt: skip
         self.start("coordinator", command)
         return self.address("coordinator")
+
+    def start_witness(self, *options: str) -> str:
+        """A file-share witness; started again, it keeps its records and takes another port. Its address."""
+        (self.directory / "witness.address").unlink(missing_ok=True)
+        command = [
+            sys.executable, "-m", "ferry_witness", "--dir", str(self.directory / "witness"),
+            "--address-file", str(self.directory / "witness.address"), *options,
+        ]  # fmt: skip
+        self.start("witness", command)
+        return self.address("witness")
 
     def restart_coordinator(self) -> None:
         """Start it again where it was."""
@@ -161,6 +172,27 @@ class Cluster:
     def nodes(self) -> dict[str, admin_pb2.Node]:
         answer = self.admin.ListNodes(admin_pb2.ListNodesRequest(), timeout=5)
         return {node.name: node for node in answer.nodes}
+
+    def set_quorum(self, **change: Any) -> admin_pb2.Quorum:
+        """Name a witness to the cluster (``witness=address``, empty: none), or set ``dynamic``."""
+        answer: admin_pb2.Quorum = self.admin.SetQuorum(admin_pb2.QuorumChange(**change), timeout=5)
+        return answer
+
+    def use_witness(self) -> None:
+        """Start a witness and name it to the cluster."""
+        self.set_quorum(witness=self.start_witness())
+
+    def wait_votes(self) -> None:
+        """Until everybody who should has a vote, and hosts know of it from their grants."""
+        eventually(lambda: not self.quorum().reason, what="votes")
+        time.sleep(2 * PROFILES[self.profile].beat_s)
+
+    def events(self) -> list[events_pb2.Event]:
+        return list(self.admin.ListEvents(admin_pb2.EventQuery(), timeout=5).events)
+
+    def quorum(self) -> admin_pb2.Quorum:
+        answer: admin_pb2.Quorum = self.admin.ShowQuorum(admin_pb2.QuorumQuery(), timeout=5)
+        return answer
 
     def wait_up(self, *names: str, deadline_s: float = DEADLINE_S) -> None:
         """Until all these nodes are up."""
@@ -272,14 +304,20 @@ def make_workload(memory_bytes: int, **changes: Any) -> common_pb2.WorkloadSpec:
 def running_cluster(
     directory: Path, hosts: int = 2, *options: str, profile: str = "fast"
 ) -> Iterator[Cluster]:
-    """A coordinator and ``hosts`` agents n1, n2, ... that are up; ``options`` go to every agent."""
+    """A coordinator and ``hosts`` agents n1, n2, ... that are up, and have the votes that they should.
+
+    An even number has a witness. ``options`` go to every agent.
+    """
     cluster = Cluster(directory, profile)
     try:
         cluster.start_coordinator()
+        if hosts % 2 == 0:
+            cluster.use_witness()
         names = [f"n{number}" for number in range(1, hosts + 1)]
         for name in names:
             cluster.start_agent(name, *options)
         cluster.wait_up(*names)
+        cluster.wait_votes()
         yield cluster
     finally:
         cluster.close()

@@ -12,6 +12,7 @@ import grpc.aio
 from ferry.v1 import membership_pb2, membership_pb2_grpc
 from ferry_types.errors import Refusal
 from ferry_types.messages import (
+    AcknowledgeLoss,
     Armed,
     ArmHandOff,
     BeginOutgoing,
@@ -23,9 +24,11 @@ from ferry_types.messages import (
     ImageReport,
     IncomingPrepared,
     Join,
+    LossAcknowledged,
     MigrationProgress,
     PrepareIncoming,
     RaiseEpoch,
+    RecordVotes,
     Renewal,
     ResumeSource,
     RunVm,
@@ -37,6 +40,7 @@ from ferry_types.messages import (
     ToHost,
     VmRunning,
     VmStopped,
+    VotesRecorded,
     Welcome,
 )
 from ferry_types.migrations import MigrationFigures, PassFigures
@@ -115,6 +119,7 @@ class ScriptedHost:
                     self.terms.add(order.term)
                     if isinstance(order.body, Welcome) and len(tasks) == 1:
                         tasks.append(asyncio.create_task(self._renew(order.body.beat_s)))
+                    self._vote(order.term, order.body)
                     self._obey(order.body)
         except grpc.aio.AioRpcError as error:
             self.refusals.append(refusal_of(error, self.coordinator))
@@ -155,6 +160,13 @@ class ScriptedHost:
             self._seq += 1
             self.say(Renewal(self._seq))
             await asyncio.sleep(beat_s)
+
+    def _vote(self, term: int, order: ToHost) -> None:
+        match order:
+            case RecordVotes(number):
+                self.say(VotesRecorded(number))
+            case AcknowledgeLoss(node, incarnation, number):
+                self.say(LossAcknowledged(node, incarnation, term, number))
 
     def _obey(self, order: ToHost) -> None:
         if isinstance(order, Grant):

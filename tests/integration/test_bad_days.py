@@ -223,6 +223,8 @@ def test_processes_whose_ports_or_files_are_taken_say_which(lab: Lab, tmp_path: 
     cases = {
         (*store, "--metrics-listen", coordinator): (1, coordinator),
         (*store, "--address-file", "/no/such/file"): (1, "/no/such/file"),
+        ("witness", "run", "--listen", coordinator): (1, port),
+        ("witness", "run", "--dir", str(lab.directory / "witness")): (5, "another witness"),
         (*agent, "--listen", coordinator): (1, port),
         (*agent, "--metrics-listen", coordinator): (1, coordinator),
         (*agent, "--echo-listen", node["echo_address"]): (1, "UDP"),

@@ -135,9 +135,11 @@ def published_cluster(kind: str, directory: Path) -> Iterator[tuple[Cluster, Bro
     cluster = Cluster(directory)
     try:
         cluster.start_coordinator("--broker", broker.address)
+        cluster.use_witness()
         for name in ("n1", "n2"):
             cluster.start_agent(name, "--broker", broker.address, "--failpoints")
         cluster.wait_up("n1", "n2")
+        cluster.wait_votes()
         cluster.create("web", node="n1", workload="web")
         yield cluster, broker
         cluster.close()
@@ -285,6 +287,7 @@ def test_an_evicted_node_leaves_nothing_behind_dead_or_alive(kind: str, tmp_path
 
         cluster.start_agent("n2", "--broker", broker.address)
         cluster.wait_up("n2")
+        cluster.wait_votes()  # before that, n1 alone has one
         cluster.kill("n1")
         eventually(lambda: cluster.vm("web").node == "n2", what="failover")
         cluster.wait_running("web")

@@ -73,7 +73,7 @@ def states(status: Any) -> dict[str, str]:
 
 async def test_a_lab_comes_up_is_seen_and_goes_down(lab: LabRunner) -> None:
     status = await lab.json("lab", "up", "--hosts", "2")
-    names = {"broker", "coordinator", "node1", "node2"}
+    names = {"broker", "witness", "coordinator", "node1", "node2"}
     assert states(status) == dict.fromkeys(names, "running")
     assert lab.running() == names
     assert {node["name"]: node["state"] for node in status["nodes"]} == {"node1": "up", "node2": "up"}
@@ -131,7 +131,12 @@ async def test_processes_are_killed_stopped_and_started_again(lab: LabRunner) ->
 
     await lab.json("lab", "kill", "broker")
     assert (await lab.json("lab", "start", "broker"))["address"] == addresses["broker"]
-    for nobody in ("node9", "node1/wall", "broker/power"):
+    assert (await lab.json("lab", "kill", "witness", "--signal", "STOP"))["state"] == "stopped"
+    assert (await lab.json("lab", "kill", "witness", "--signal", "CONT"))["state"] == "running"
+    await lab.json("lab", "kill", "witness")
+    assert states(await lab.json("lab", "status"))["witness"] == "dead"
+    assert (await lab.json("lab", "start", "witness"))["address"] == addresses["witness"]
+    for nobody in ("node9", "node1/wall", "broker/power", "witness/power"):
         code, out, _ = await lab.run("lab", "kill", nobody, "-o", "json")
         assert (code, json.loads(out)["error"]["code"]) == (4, "not_found")
 
@@ -145,7 +150,7 @@ async def test_down_cleans_up_without_notes_and_frozen_processes(lab: LabRunner)
     assert (code, "ferry lab down" in err) == (1, True)
     (lab.directory / "lab.json").unlink()
     assert (await lab.run("lab", "up"))[0] == 5
-    assert set((await lab.json("lab", "down"))["ended"]) == {"broker", "node1", "node2"}
+    assert set((await lab.json("lab", "down"))["ended"]) == {"broker", "witness", "node1", "node2"}
     assert lab.running() == set()
 
 
@@ -190,8 +195,10 @@ async def test_a_lab_goes_on_where_it_was(lab: LabRunner) -> None:
     await lab.json("lab", "up", "--hosts", "1")
     await lab.json("vm", "create", "kept", "--memory", "16MiB", "--no-start")
     await lab.json("lab", "down")
-    await lab.json("lab", "up", "--hosts", "1")
+    status = await lab.json("lab", "up", "--hosts", "1")
     assert [vm["name"] for vm in await lab.json("vm", "list")] == ["kept"]
+    [witness] = [process for process in status["processes"] if process["name"] == "witness"]
+    assert (await lab.json("quorum", "show"))["witness"] == witness["address"], "where it listens now"
 
 
 @pytest.mark.skipif(
@@ -208,7 +215,7 @@ async def test_mosquitto_serves_in_place_of_the_own_broker(
     )
     try:
         status = await lab.json("lab", "up", "--hosts", "1", "--broker", f"127.0.0.1:{unused_tcp_port}")
-        assert set(states(status)) == {"coordinator", "node1"}
+        assert set(states(status)) == {"witness", "coordinator", "node1"}
     finally:
         broker.terminate()
         await broker.wait()

@@ -13,8 +13,10 @@ from tests.integration.echo import echo_once
 from tests.integration.processes import MIB, Cluster, eventually, running_cluster
 
 from ferry.v1 import admin_pb2, common_pb2
+from ferry_types.profiles import PROFILES
 
 FAILOVER_S_MAX = 4.0
+FAST = PROFILES["fast"]
 """Profile fast: SIGKILL of an agent to its VMs running elsewhere."""
 
 
@@ -70,17 +72,41 @@ def test_coordinator_back_within_a_lease_is_not_noticed(cluster: Cluster) -> Non
     assert reply.step >= first.step
 
 
-def test_coordinator_away_for_long_hosts_pause_and_go_on(cluster: Cluster) -> None:
+@pytest.mark.parametrize("away_s", [8.0, pytest.param(60.0, marks=pytest.mark.chaos)])
+def test_a_coordinator_that_is_away_pauses_nobody(cluster: Cluster, away_s: float) -> None:
     vm = cluster.create("a", "n1", workload="web")
+    first = echo_once(vm.echo_address, "a")
     cluster.kill("coordinator")
+    end = time.monotonic() + away_s
+    while time.monotonic() < end:
+        assert echo_once(vm.echo_address, "a").epoch == vm.epoch
+        time.sleep(0.1)
+    cluster.restart_coordinator()
+    cluster.wait_up("n1", "n2")
+    time.sleep(2 * FAST.coordinator_span_s)  # so long it judges nobody; then it would
+    after = cluster.wait_running("a")
+    assert (after.node, after.epoch) == (vm.node, vm.epoch)
+    reply = echo_once(vm.echo_address, "a")
+    assert reply.boot_epoch == first.boot_epoch
+    assert reply.step > first.step
+    assert "halt a" not in (cluster.directory / "n1.trace").read_text(encoding="ascii")
+
+
+def test_a_host_without_coordinator_and_majority_pauses_and_says_so(cluster: Cluster) -> None:
+    vm = cluster.create("a", "n1", workload="web")
+    for name in ("coordinator", "witness", "n2"):
+        cluster.kill(name)
     trace = cluster.directory / "n1.trace"
     eventually(lambda: trace.read_text(encoding="ascii").splitlines()[-1].startswith("halt a"), what="pause")
     cluster.restart_coordinator()
-    cluster.wait_up("n1", "n2")
+    cluster.wait_up("n1")
     after = cluster.wait_running("a")
     assert (after.node, after.epoch) == (vm.node, vm.epoch)
     assert echo_once(vm.echo_address, "a").boot_epoch == vm.epoch
     assert cluster.audit("a").ok
+    [event] = [event for event in cluster.events() if event.event_id == 1177]
+    assert event.node == "n1"
+    assert "1 of 3 votes promised" in event.message
 
 
 def test_frozen_agent_wakes_up_without_its_vms(cluster: Cluster) -> None:

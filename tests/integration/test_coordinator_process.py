@@ -160,7 +160,7 @@ async def test_a_second_coordinator_on_the_same_directory_is_refused(coordinator
     await coordinator.start()
     second = CoordinatorProcess(coordinator.directory)
     code, said = await second.refused_start()
-    assert code == 1
+    assert code == 5
     assert "another coordinator" in said
     assert "--dir" in said
     async with coordinator.admin() as admin:

@@ -32,9 +32,11 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     own = Cluster(tmp_path)
     try:
         own.start_coordinator()
+        own.use_witness()
         for name in ("n1", "n2"):
             own.start_watched(name)
         own.wait_up("n1", "n2")
+        own.wait_votes()
         yield own
     finally:
         pids = [own.agent_pid(name) for name in ("n1", "n2")]

@@ -72,12 +72,13 @@ def test_a_coordinator_that_is_back_within_a_lease_is_not_noticed() -> None:
     assert world.agents["n1"].vcpus["a"] == epoch
 
 
-def test_hosts_of_an_absent_coordinator_pause_and_go_on_under_the_same_epoch() -> None:
+def test_hosts_that_are_alone_pause_and_go_on_under_the_same_epoch() -> None:
     world = make_world()
     world.create("a", "n1")
     world.run_until(lambda: vm_runs(world, "a"))
     epoch = world.agents["n1"].vcpus["a"]
     world.kill_coordinator()
+    world.network.losses = 1.0
     world.run(10)
     assert world.agents["n1"].running(world.now) == set()
     world.start_coordinator()

@@ -56,7 +56,7 @@ def up(
     directory: DirectoryOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Start coordinator, broker and hosts, and wait until all nodes are up.
+    """Start coordinator, broker, witness and hosts, and wait until all nodes are up.
 
     PowerShell: New-Cluster.
 
@@ -113,7 +113,7 @@ def kill(
     process: Annotated[
         str,
         typer.Argument(
-            help="NODE (its agent), NODE/watchdog, NODE/power (both at once), coordinator or broker."
+            help="NODE (its agent), NODE/watchdog, NODE/power (both at once), coordinator, broker or witness."
         ),
     ],
     number: Annotated[
@@ -138,7 +138,7 @@ def kill(
 
 @app.command()
 def start(
-    process: Annotated[str, typer.Argument(help="A node (its agent), coordinator or broker.")],
+    process: Annotated[str, typer.Argument(help="A node (its agent), coordinator, broker or witness.")],
     directory: DirectoryOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:

@@ -1,4 +1,4 @@
-"""``ferry coordinator run`` and ``ferry agent run``: one process, for several machines or containers."""
+"""``ferry coordinator|agent|witness run``: one process, for several machines or containers."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ import typer
 
 coordinator_app = typer.Typer(help="The coordinator, as a process of its own.")
 agent_app = typer.Typer(help="An agent, as a process of its own.")
+witness_app = typer.Typer(help="A witness, as a process of its own.")
 
 # All options belong to the program that is executed, --help too.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -22,6 +23,12 @@ def run_coordinator(context: typer.Context) -> None:
 def run_agent(context: typer.Context) -> None:
     """Run an agent and its watchdog in the foreground (its options: ferry agent run --help)."""
     _execute("ferry_agent.watchdog", context)
+
+
+@witness_app.command("run", context_settings=_PASS_ON, add_help_option=False)
+def run_witness(context: typer.Context) -> None:
+    """Run a file-share witness in the foreground (its options: ferry witness run --help)."""
+    _execute("ferry_witness", context)
 
 
 def _execute(module: str, context: typer.Context) -> None:

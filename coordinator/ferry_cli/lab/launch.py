@@ -10,6 +10,7 @@ from ferry_cli.lab import processes
 from ferry_cli.lab.state import (
     BROKER,
     COORDINATOR,
+    WITNESS,
     Kind,
     Lab,
     LabProcess,
@@ -29,6 +30,12 @@ _POLL_S = 0.02
 def start_broker(directory: Path) -> LabProcess:
     """Start the embedded broker."""
     return _start(directory, BROKER, Kind.BROKER, _module("ferry_coordinator.broker", listen=ANY_PORT))
+
+
+def start_witness(directory: Path) -> LabProcess:
+    """Start the file-share witness."""
+    command = _module("ferry_witness", dir=str(directory / "witness"), listen=ANY_PORT)
+    return _start(directory, WITNESS, Kind.WITNESS, command)
 
 
 def start_coordinator(directory: Path, spec: LabSpec, broker: str) -> LabProcess:

@@ -17,11 +17,12 @@ from pathlib import Path
 import grpc
 
 from ferry.v1 import admin_pb2
-from ferry_cli.admin import connect, is_away
+from ferry_cli.admin import LOOK_S, connect, is_away
 from ferry_cli.lab import launch, processes
 from ferry_cli.lab.processes import ProcessIdentity, RunState
 from ferry_cli.lab.state import (
     COORDINATOR,
+    WITNESS,
     Kind,
     Lab,
     LabProcess,
@@ -80,8 +81,11 @@ async def _up(directory: Path, spec: LabSpec, progress: Progress) -> Lab:
     if spec.broker is None:
         lab = await _add(directory, lab, launch.start_broker(directory))
         progress(f"broker listens at {launch.broker_address(lab)}")
+    lab = await _add(directory, lab, launch.start_witness(directory))
+    progress(f"witness listens at {lab.process(WITNESS).address}")
     lab = await _add(directory, lab, launch.start_coordinator(directory, spec, launch.broker_address(lab)))
     progress(f"coordinator listens at {lab.process(COORDINATOR).address}")
+    await _name_witness(lab)
     names = [f"node{number}" for number in range(1, spec.hosts + 1)]
     for name in names:
         lab = lab.with_process(launch.start_agent(directory, name, spec, lab))
@@ -102,6 +106,13 @@ async def _add(directory: Path, lab: Lab, process: LabProcess) -> Lab:
     lab = lab.with_process(await launch.listening(directory, process))
     write_lab(directory, lab)
     return lab
+
+
+async def _name_witness(lab: Lab) -> None:
+    """Tell the coordinator where the witness listens: in a directory's former lab it was elsewhere."""
+    change = admin_pb2.QuorumChange(witness=lab.process(WITNESS).address)
+    async with connect(lab.process(COORDINATOR).address) as admin:
+        await admin.SetQuorum(change, timeout=LOOK_S)
 
 
 async def down(directory: Path) -> list[str]:
@@ -196,7 +207,7 @@ async def start(directory: Path, name: str) -> LabProcess:
                 for agent in lab.agents
                 if processes.observe(agent.identity) is RunState.RUNNING and agent_of(agent, marked)
             }
-        if process.kind is not Kind.BROKER:
+        if process.kind in {Kind.AGENT, Kind.COORDINATOR}:
             await _joined(directory, lab, expected, JOIN_DEADLINE_S)
         return process
 

@@ -6,6 +6,7 @@
     DIR/logs/NAME.log   of each process
     DIR/run/            addresses that processes have written down; gone when the lab is down
     DIR/coordinator/    the cluster's store
+    DIR/witness/        the witness's records
     DIR/nodes/NAME/     each host's data
     DIR/traces/         with --trace: when each host ran its VMs
 """
@@ -28,6 +29,7 @@ from ferry_types.limits import HOST_MEMORY_BYTES_DEFAULT, MIGRATION_LIMIT_DEFAUL
 
 FORMAT = 1
 BROKER = "broker"
+WITNESS = "witness"
 COORDINATOR = "coordinator"
 
 
@@ -35,6 +37,7 @@ class Kind(StrEnum):
     """Kinds of lab processes."""
 
     BROKER = "broker"
+    WITNESS = "witness"
     COORDINATOR = "coordinator"
     AGENT = "agent"
 

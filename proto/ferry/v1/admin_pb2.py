@@ -27,7 +27,7 @@ from ferry.v1 import events_pb2 as ferry_dot_v1_dot_events__pb2
 from ferry.v1 import host_pb2 as ferry_dot_v1_dot_host__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x65rry/v1/admin.proto\x12\x08\x66\x65rry.v1\x1a\x15\x66\x65rry/v1/common.proto\x1a\x15\x66\x65rry/v1/events.proto\x1a\x13\x66\x65rry/v1/host.proto\" \n\x10ListNodesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xdc\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0c\n\x04uuid\x18\x04 \x01(\t\x12\x0b\n\x03vms\x18\x05 \x03(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x14\n\x0c\x65\x63ho_address\x18\x07 \x01(\t\x12$\n\x08\x63\x61pacity\x18\x08 \x01(\x0b\x32\x12.ferry.v1.Capacity\x12\x19\n\x11memory_used_bytes\x18\t \x01(\x04\x12\x0f\n\x07version\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\")\n\x08NodeList\x12\x1d\n\x05nodes\x18\x01 \x03(\x0b\x32\x0e.ferry.v1.Node\"Q\n\x0f\x43reateVmRequest\x12\x1e\n\x04spec\x18\x01 \x01(\x0b\x32\x10.ferry.v1.VmSpec\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08no_start\x18\x03 \x01(\x08\"\x1e\n\x0eListVmsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1b\n\x0bNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\tVmRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa2\x01\n\x02Vm\x12\x1e\n\x04spec\x18\x01 \x01(\x0b\x32\x10.ferry.v1.VmSpec\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x14\n\x0c\x65\x63ho_address\x18\x05 \x01(\t\x12\x14\n\x0chost_address\x18\x06 \x01(\t\x12\x14\n\x0cmigration_id\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"#\n\x06VmList\x12\x19\n\x03vms\x18\x01 \x03(\x0b\x32\x0c.ferry.v1.Vm\"h\n\x10MigrateVmRequest\x12\n\n\x02vm\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12+\n\x07options\x18\x03 \x01(\x0b\x32\x1a.ferry.v1.MigrationOptions\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"\x1e\n\x10MigrationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"#\n\x15ListMigrationsRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x82\x02\n\x0fMigrationRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\n\n\x02vm\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\x12+\n\x07options\x18\x05 \x01(\x0b\x32\x1a.ferry.v1.MigrationOptions\x12\r\n\x05state\x18\x06 \x01(\t\x12+\n\x07\x66igures\x18\x07 \x01(\x0b\x32\x1a.ferry.v1.MigrationFigures\x12\x0f\n\x07total_s\x18\x08 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\t \x01(\x04\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x17\n\x0frequested_at_us\x18\x0b \x01(\x03\">\n\rMigrationList\x12-\n\nmigrations\x18\x01 \x03(\x0b\x32\x19.ferry.v1.MigrationRecord\"\xa8\x01\n\x0fMigrationStatus\x12)\n\x06record\x18\x01 \x01(\x0b\x32\x19.ferry.v1.MigrationRecord\x12\x12\n\npass_index\x18\x02 \x01(\r\x12\x12\n\npages_done\x18\x03 \x01(\x04\x12\x13\n\x0bpages_total\x18\x04 \x01(\x04\x12\x13\n\x0b\x64irty_pages\x18\x05 \x01(\x04\x12\x18\n\x10rate_bytes_per_s\x18\x06 \x01(\x01\"Y\n\nEventQuery\x12\x10\n\x08\x61\x66ter_id\x18\x01 \x01(\x04\x12\x10\n\x08since_us\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\n\n\x02vm\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\",\n\tEventList\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.ferry.v1.Event2\xe7\x06\n\x05\x41\x64min\x12;\n\tListNodes\x12\x1a.ferry.v1.ListNodesRequest\x1a\x12.ferry.v1.NodeList\x12\x32\n\tEvictNode\x12\x15.ferry.v1.NodeRequest\x1a\x0e.ferry.v1.Node\x12\x33\n\x08\x43reateVm\x12\x19.ferry.v1.CreateVmRequest\x1a\x0c.ferry.v1.Vm\x12\x35\n\x07ListVms\x12\x18.ferry.v1.ListVmsRequest\x1a\x10.ferry.v1.VmList\x12,\n\x07StartVm\x12\x13.ferry.v1.VmRequest\x1a\x0c.ferry.v1.Vm\x12+\n\x06StopVm\x12\x13.ferry.v1.VmRequest\x1a\x0c.ferry.v1.Vm\x12-\n\x08RemoveVm\x12\x13.ferry.v1.VmRequest\x1a\x0c.ferry.v1.Vm\x12.\n\x07WatchVm\x12\x13.ferry.v1.VmRequest\x1a\x0c.ferry.v1.Vm0\x01\x12\x42\n\tMigrateVm\x12\x1a.ferry.v1.MigrateVmRequest\x1a\x19.ferry.v1.MigrationRecord\x12J\n\x0eListMigrations\x12\x1f.ferry.v1.ListMigrationsRequest\x1a\x17.ferry.v1.MigrationList\x12I\n\x0eWatchMigration\x12\x1a.ferry.v1.MigrationRequest\x1a\x19.ferry.v1.MigrationStatus0\x01\x12H\n\x0f\x43\x61ncelMigration\x12\x1a.ferry.v1.MigrationRequest\x1a\x19.ferry.v1.MigrationRecord\x12\x37\n\nListEvents\x12\x14.ferry.v1.EventQuery\x1a\x13.ferry.v1.EventList\x12\x36\n\x0bWatchEvents\x12\x14.ferry.v1.EventQuery\x1a\x0f.ferry.v1.Event0\x01\x12\x31\n\tRoundTrip\x12\x0f.ferry.v1.Probe\x1a\x0f.ferry.v1.Probe(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x65rry/v1/admin.proto\x12\x08\x66\x65rry.v1\x1a\x15\x66\x65rry/v1/common.proto\x1a\x15\x66\x65rry/v1/events.proto\x1a\x13\x66\x65rry/v1/host.proto\" \n\x10ListNodesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xdc\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0c\n\x04uuid\x18\x04 \x01(\t\x12\x0b\n\x03vms\x18\x05 \x03(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x14\n\x0c\x65\x63ho_address\x18\x07 \x01(\t\x12$\n\x08\x63\x61pacity\x18\x08 \x01(\x0b\x32\x12.ferry.v1.Capacity\x12\x19\n\x11memory_used_bytes\x18\t \x01(\x04\x12\x0f\n\x07version\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\")\n\x08NodeList\x12\x1d\n\x05nodes\x18\x01 \x03(\x0b\x32\x0e.ferry.v1.Node\"\r\n\x0bQuorumQuery\"R\n\x0cQuorumChange\x12\x14\n\x07witness\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x64ynamic\x18\x02 \x01(\x08H\x01\x88\x01\x01\x42\n\n\x08_witnessB\n\n\x08_dynamic\"\xb2\x01\n\x06Quorum\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x0f\n\x07\x64ynamic\x18\x02 \x01(\x08\x12\x0f\n\x07witness\x18\x03 \x01(\t\x12\x0e\n\x06\x66orced\x18\x04 \x01(\x08\x12\x0e\n\x06number\x18\x05 \x01(\x04\x12\x10\n\x08majority\x18\x06 \x01(\r\x12\x1d\n\x05votes\x18\x07 \x03(\x0b\x32\x0e.ferry.v1.Vote\x12\x17\n\x0funder_judgement\x18\x08 \x03(\t\x12\x0e\n\x06reason\x18\t \x01(\t\"C\n\x04Vote\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08has_vote\x18\x04 \x01(\x08\"Q\n\x0f\x43reateVmRequest\x12\x1e\n\x04spec\x18\x01 \x01(\x0b\x32\x10.ferry.v1.VmSpec\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08no_start\x18\x03 \x01(\x08\"\x1e\n\x0eListVmsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1b\n\x0bNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\tVmRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa2\x01\n\x02Vm\x12\x1e\n\x04spec\x18\x01 \x01(\x0b\x32\x10.ferry.v1.VmSpec\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x14\n\x0c\x65\x63ho_address\x18\x05 \x01(\t\x12\x14\n\x0chost_address\x18\x06 \x01(\t\x12\x14\n\x0cmigration_id\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"#\n\x06VmList\x12\x19\n\x03vms\x18\x01 \x03(\x0b\x32\x0c.ferry.v1.Vm\"h\n\x10MigrateVmRequest\x12\n\n\x02vm\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12+\n\x07options\x18\x03 \x01(\x0b\x32\x1a.ferry.v1.MigrationOptions\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"\x1e\n\x10MigrationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"#\n\x15ListMigrationsRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x82\x02\n\x0fMigrationRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\n\n\x02vm\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\x12+\n\x07options\x18\x05 \x01(\x0b\x32\x1a.ferry.v1.MigrationOptions\x12\r\n\x05state\x18\x06 \x01(\t\x12+\n\x07\x66igures\x18\x07 \x01(\x0b\x32\x1a.ferry.v1.MigrationFigures\x12\x0f\n\x07total_s\x18\x08 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\t \x01(\x04\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x17\n\x0frequested_at_us\x18\x0b \x01(\x03\">\n\rMigrationList\x12-\n\nmigrations\x18\x01 \x03(\x0b\x32\x19.ferry.v1.MigrationRecord\"\xa8\x01\n\x0fMigrationStatus\x12)\n\x06record\x18\x01 \x01(\x0b\x32\x19.ferry.v1.MigrationRecord\x12\x12\n\npass_index\x18\x02 \x01(\r\x12\x12\n\npages_done\x18\x03 \x01(\x04\x12\x13\n\x0bpages_total\x18\x04 \x01(\x04\x12\x13\n\x0b\x64irty_pages\x18\x05 \x01(\x04\x12\x18\n\x10rate_bytes_per_s\x18\x06 \x01(\x01\"Y\n\nEventQuery\x12\x10\n\x08\x61\x66ter_id\x18\x01 \x01(\x04\x12\x10\n\x08since_us\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\n\n\x02vm\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\",\n\tEventList\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.ferry.v1.Event2\xd5\x07\n\x05\x41\x64min\x12;\n\tListNodes\x12\x1a.ferry.v1.ListNodesRequest\x1a\x12.ferry.v1.NodeList\x12\x32\n\tEvictNode\x12\x15.ferry.v1.NodeRequest\x1a\x0e.ferry.v1.Node\x12\x33\n\x08\x43reateVm\x12\x19.ferry.v1.CreateVmRequest\x1a\x0c.ferry.v1.Vm\x12\x35\n\x07ListVms\x12\x18.ferry.v1.ListVmsRequest\x1a\x10.ferry.v1.VmList\x12,\n\x07StartVm\x12\x13.ferry.v1.VmRequest\x1a\x0c.ferry.v1.Vm\x12+\n\x06StopVm\x12\x13.ferry.v1.VmRequest\x1a\x0c.ferry.v1.Vm\x12-\n\x08RemoveVm\x12\x13.ferry.v1.VmRequest\x1a\x0c.ferry.v1.Vm\x12.\n\x07WatchVm\x12\x13.ferry.v1.VmRequest\x1a\x0c.ferry.v1.Vm0\x01\x12\x42\n\tMigrateVm\x12\x1a.ferry.v1.MigrateVmRequest\x1a\x19.ferry.v1.MigrationRecord\x12J\n\x0eListMigrations\x12\x1f.ferry.v1.ListMigrationsRequest\x1a\x17.ferry.v1.MigrationList\x12I\n\x0eWatchMigration\x12\x1a.ferry.v1.MigrationRequest\x1a\x19.ferry.v1.MigrationStatus0\x01\x12H\n\x0f\x43\x61ncelMigration\x12\x1a.ferry.v1.MigrationRequest\x1a\x19.ferry.v1.MigrationRecord\x12\x37\n\nListEvents\x12\x14.ferry.v1.EventQuery\x1a\x13.ferry.v1.EventList\x12\x36\n\x0bWatchEvents\x12\x14.ferry.v1.EventQuery\x1a\x0f.ferry.v1.Event0\x01\x12\x35\n\nShowQuorum\x12\x15.ferry.v1.QuorumQuery\x1a\x10.ferry.v1.Quorum\x12\x35\n\tSetQuorum\x12\x16.ferry.v1.QuorumChange\x1a\x10.ferry.v1.Quorum\x12\x31\n\tRoundTrip\x12\x0f.ferry.v1.Probe\x1a\x0f.ferry.v1.Probe(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,34 +40,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODE']._serialized_end=356
   _globals['_NODELIST']._serialized_start=358
   _globals['_NODELIST']._serialized_end=399
-  _globals['_CREATEVMREQUEST']._serialized_start=401
-  _globals['_CREATEVMREQUEST']._serialized_end=482
-  _globals['_LISTVMSREQUEST']._serialized_start=484
-  _globals['_LISTVMSREQUEST']._serialized_end=514
-  _globals['_NODEREQUEST']._serialized_start=516
-  _globals['_NODEREQUEST']._serialized_end=543
-  _globals['_VMREQUEST']._serialized_start=545
-  _globals['_VMREQUEST']._serialized_end=570
-  _globals['_VM']._serialized_start=573
-  _globals['_VM']._serialized_end=735
-  _globals['_VMLIST']._serialized_start=737
-  _globals['_VMLIST']._serialized_end=772
-  _globals['_MIGRATEVMREQUEST']._serialized_start=774
-  _globals['_MIGRATEVMREQUEST']._serialized_end=878
-  _globals['_MIGRATIONREQUEST']._serialized_start=880
-  _globals['_MIGRATIONREQUEST']._serialized_end=910
-  _globals['_LISTMIGRATIONSREQUEST']._serialized_start=912
-  _globals['_LISTMIGRATIONSREQUEST']._serialized_end=947
-  _globals['_MIGRATIONRECORD']._serialized_start=950
-  _globals['_MIGRATIONRECORD']._serialized_end=1208
-  _globals['_MIGRATIONLIST']._serialized_start=1210
-  _globals['_MIGRATIONLIST']._serialized_end=1272
-  _globals['_MIGRATIONSTATUS']._serialized_start=1275
-  _globals['_MIGRATIONSTATUS']._serialized_end=1443
-  _globals['_EVENTQUERY']._serialized_start=1445
-  _globals['_EVENTQUERY']._serialized_end=1534
-  _globals['_EVENTLIST']._serialized_start=1536
-  _globals['_EVENTLIST']._serialized_end=1580
-  _globals['_ADMIN']._serialized_start=1583
-  _globals['_ADMIN']._serialized_end=2454
+  _globals['_QUORUMQUERY']._serialized_start=401
+  _globals['_QUORUMQUERY']._serialized_end=414
+  _globals['_QUORUMCHANGE']._serialized_start=416
+  _globals['_QUORUMCHANGE']._serialized_end=498
+  _globals['_QUORUM']._serialized_start=501
+  _globals['_QUORUM']._serialized_end=679
+  _globals['_VOTE']._serialized_start=681
+  _globals['_VOTE']._serialized_end=748
+  _globals['_CREATEVMREQUEST']._serialized_start=750
+  _globals['_CREATEVMREQUEST']._serialized_end=831
+  _globals['_LISTVMSREQUEST']._serialized_start=833
+  _globals['_LISTVMSREQUEST']._serialized_end=863
+  _globals['_NODEREQUEST']._serialized_start=865
+  _globals['_NODEREQUEST']._serialized_end=892
+  _globals['_VMREQUEST']._serialized_start=894
+  _globals['_VMREQUEST']._serialized_end=919
+  _globals['_VM']._serialized_start=922
+  _globals['_VM']._serialized_end=1084
+  _globals['_VMLIST']._serialized_start=1086
+  _globals['_VMLIST']._serialized_end=1121
+  _globals['_MIGRATEVMREQUEST']._serialized_start=1123
+  _globals['_MIGRATEVMREQUEST']._serialized_end=1227
+  _globals['_MIGRATIONREQUEST']._serialized_start=1229
+  _globals['_MIGRATIONREQUEST']._serialized_end=1259
+  _globals['_LISTMIGRATIONSREQUEST']._serialized_start=1261
+  _globals['_LISTMIGRATIONSREQUEST']._serialized_end=1296
+  _globals['_MIGRATIONRECORD']._serialized_start=1299
+  _globals['_MIGRATIONRECORD']._serialized_end=1557
+  _globals['_MIGRATIONLIST']._serialized_start=1559
+  _globals['_MIGRATIONLIST']._serialized_end=1621
+  _globals['_MIGRATIONSTATUS']._serialized_start=1624
+  _globals['_MIGRATIONSTATUS']._serialized_end=1792
+  _globals['_EVENTQUERY']._serialized_start=1794
+  _globals['_EVENTQUERY']._serialized_end=1883
+  _globals['_EVENTLIST']._serialized_start=1885
+  _globals['_EVENTLIST']._serialized_end=1929
+  _globals['_ADMIN']._serialized_start=1932
+  _globals['_ADMIN']._serialized_end=2913
 # @@protoc_insertion_point(module_scope)

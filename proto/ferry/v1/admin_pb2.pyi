@@ -117,6 +117,140 @@ class NodeList(_message.Message):
 Global___NodeList: _TypeAlias = NodeList  # noqa: Y015
 
 @_typing.final
+class QuorumQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuorumQuery: _TypeAlias = QuorumQuery  # noqa: Y015
+
+@_typing.final
+class QuorumChange(_message.Message):
+    """what is absent stays"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITNESS_FIELD_NUMBER: _builtins.int
+    DYNAMIC_FIELD_NUMBER: _builtins.int
+    witness: _builtins.str
+    """host:port of a file-share witness; empty: none"""
+    dynamic: _builtins.bool
+    """votes follow the nodes that are up"""
+    def __init__(
+        self,
+        *,
+        witness: _builtins.str | None = ...,
+        dynamic: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dynamic", b"_dynamic", "_witness", b"_witness", "dynamic", b"dynamic", "witness", b"witness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dynamic", b"_dynamic", "_witness", b"_witness", "dynamic", b"dynamic", "witness", b"witness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dynamic: _TypeAlias = _typing.Literal["dynamic"]  # noqa: Y015
+    _WhichOneofArgType__dynamic: _TypeAlias = _typing.Literal["_dynamic", b"_dynamic"]  # noqa: Y015
+    _WhichOneofReturnType__witness: _TypeAlias = _typing.Literal["witness"]  # noqa: Y015
+    _WhichOneofArgType__witness: _TypeAlias = _typing.Literal["_witness", b"_witness"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dynamic) -> _WhichOneofReturnType__dynamic | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__witness) -> _WhichOneofReturnType__witness | None: ...
+
+Global___QuorumChange: _TypeAlias = QuorumChange  # noqa: Y015
+
+@_typing.final
+class Quorum(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    DYNAMIC_FIELD_NUMBER: _builtins.int
+    WITNESS_FIELD_NUMBER: _builtins.int
+    FORCED_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    MAJORITY_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
+    UNDER_JUDGEMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """node majority | file share witness"""
+    dynamic: _builtins.bool
+    witness: _builtins.str
+    """host:port, or empty"""
+    forced: _builtins.bool
+    """an admin has overridden quorum for this reign"""
+    number: _builtins.int
+    """of the vote set in effect"""
+    majority: _builtins.int
+    """votes that it takes"""
+    reason: _builtins.str
+    """what is under way or does not get on, in words"""
+    @_builtins.property
+    def votes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Vote]:
+        """of all nodes and of the witness"""
+
+    @_builtins.property
+    def under_judgement(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """nodes whose loss is being voted on"""
+
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str = ...,
+        dynamic: _builtins.bool = ...,
+        witness: _builtins.str = ...,
+        forced: _builtins.bool = ...,
+        number: _builtins.int = ...,
+        majority: _builtins.int = ...,
+        votes: _abc.Iterable[Global___Vote] | None = ...,
+        under_judgement: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dynamic", b"dynamic", "forced", b"forced", "majority", b"majority", "mode", b"mode", "number", b"number", "reason", b"reason", "under_judgement", b"under_judgement", "votes", b"votes", "witness", b"witness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quorum: _TypeAlias = Quorum  # noqa: Y015
+
+@_typing.final
+class Vote(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HAS_VOTE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """the node's, or witness"""
+    kind: _builtins.str
+    """node | witness"""
+    state: _builtins.str
+    """of the node; answers | silent of the witness"""
+    has_vote: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        state: _builtins.str = ...,
+        has_vote: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_vote", b"has_vote", "kind", b"kind", "name", b"name", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vote: _TypeAlias = Vote  # noqa: Y015
+
+@_typing.final
 class CreateVmRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -106,6 +106,16 @@ class AdminStub(object):
                 request_serializer=ferry_dot_v1_dot_admin__pb2.EventQuery.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_events__pb2.Event.FromString,
                 _registered_method=True)
+        self.ShowQuorum = channel.unary_unary(
+                '/ferry.v1.Admin/ShowQuorum',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.QuorumQuery.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Quorum.FromString,
+                _registered_method=True)
+        self.SetQuorum = channel.unary_unary(
+                '/ferry.v1.Admin/SetQuorum',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.QuorumChange.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Quorum.FromString,
+                _registered_method=True)
         self.RoundTrip = channel.stream_stream(
                 '/ferry.v1.Admin/RoundTrip',
                 request_serializer=ferry_dot_v1_dot_host__pb2.Probe.SerializeToString,
@@ -210,6 +220,19 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowQuorum(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetQuorum(self, request, context):
+        """answers when it is stored; votes follow one by one
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RoundTrip(self, request_iterator, context):
         """Answers every message with itself: the bench's round-trip floor.
         """
@@ -289,6 +312,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=ferry_dot_v1_dot_admin__pb2.EventQuery.FromString,
                     response_serializer=ferry_dot_v1_dot_events__pb2.Event.SerializeToString,
+            ),
+            'ShowQuorum': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowQuorum,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.QuorumQuery.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Quorum.SerializeToString,
+            ),
+            'SetQuorum': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQuorum,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.QuorumChange.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Quorum.SerializeToString,
             ),
             'RoundTrip': grpc.stream_stream_rpc_method_handler(
                     servicer.RoundTrip,
@@ -674,6 +707,60 @@ class Admin(object):
             '/ferry.v1.Admin/WatchEvents',
             ferry_dot_v1_dot_admin__pb2.EventQuery.SerializeToString,
             ferry_dot_v1_dot_events__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowQuorum(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/ShowQuorum',
+            ferry_dot_v1_dot_admin__pb2.QuorumQuery.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Quorum.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQuorum(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/SetQuorum',
+            ferry_dot_v1_dot_admin__pb2.QuorumChange.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Quorum.FromString,
             options,
             channel_credentials,
             insecure,

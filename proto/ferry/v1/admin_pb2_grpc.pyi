@@ -40,6 +40,9 @@ class AdminStub:
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.EventQuery, _admin_pb2.EventList]
     WatchEvents: _aio.UnaryStreamMultiCallable[_admin_pb2.EventQuery, _events_pb2.Event]
     """first those that the query finds, then new ones"""
+    ShowQuorum: _aio.UnaryUnaryMultiCallable[_admin_pb2.QuorumQuery, _admin_pb2.Quorum]
+    SetQuorum: _aio.UnaryUnaryMultiCallable[_admin_pb2.QuorumChange, _admin_pb2.Quorum]
+    """answers when it is stored; votes follow one by one"""
     RoundTrip: _aio.StreamStreamMultiCallable[_host_pb2.Probe, _host_pb2.Probe]
     """Answers every message with itself: the bench's round-trip floor."""
 
@@ -151,6 +154,21 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_admin_pb2.EventQuery, _abc.AsyncIterator[_events_pb2.Event]],
     ) -> _abc.AsyncIterator[_events_pb2.Event]:
         """first those that the query finds, then new ones"""
+
+    @_abc_1.abstractmethod
+    def ShowQuorum(
+        self,
+        request: _admin_pb2.QuorumQuery,
+        context: _aio.ServicerContext[_admin_pb2.QuorumQuery, _abc.Awaitable[_admin_pb2.Quorum]],
+    ) -> _abc.Awaitable[_admin_pb2.Quorum]: ...
+
+    @_abc_1.abstractmethod
+    def SetQuorum(
+        self,
+        request: _admin_pb2.QuorumChange,
+        context: _aio.ServicerContext[_admin_pb2.QuorumChange, _abc.Awaitable[_admin_pb2.Quorum]],
+    ) -> _abc.Awaitable[_admin_pb2.Quorum]:
+        """answers when it is stored; votes follow one by one"""
 
     @_abc_1.abstractmethod
     def RoundTrip(

@@ -8,6 +8,7 @@ says whose clock it is.
 
 from collections import abc as _abc
 from ferry.v1 import common_pb2 as _common_pb2
+from ferry.v1 import quorum_pb2 as _quorum_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -83,6 +84,8 @@ class FromHost(_message.Message):
     PROPOSE_ABORT_FIELD_NUMBER: _builtins.int
     MIGRATION_FAILED_FIELD_NUMBER: _builtins.int
     SOURCE_RELEASED_FIELD_NUMBER: _builtins.int
+    LOSS_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    VOTES_RECORDED_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.str
     """one life of an agent process"""
     session: _builtins.int
@@ -113,6 +116,10 @@ class FromHost(_message.Message):
     def migration_failed(self) -> Global___MigrationFailed: ...
     @_builtins.property
     def source_released(self) -> Global___SourceReleased: ...
+    @_builtins.property
+    def loss_acknowledged(self) -> Global___LossAcknowledged: ...
+    @_builtins.property
+    def votes_recorded(self) -> Global___VotesRecorded: ...
     def __init__(
         self,
         *,
@@ -131,12 +138,14 @@ class FromHost(_message.Message):
         propose_abort: Global___ProposeAbort | None = ...,
         migration_failed: Global___MigrationFailed | None = ...,
         source_released: Global___SourceReleased | None = ...,
+        loss_acknowledged: Global___LossAcknowledged | None = ...,
+        votes_recorded: Global___VotesRecorded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arm_hand_off", b"arm_hand_off", "body", b"body", "incoming_prepared", b"incoming_prepared", "join", b"join", "migration_failed", b"migration_failed", "migration_progress", b"migration_progress", "order_refused", b"order_refused", "propose_abort", b"propose_abort", "raise_epoch", b"raise_epoch", "renewal", b"renewal", "source_released", b"source_released", "target_ready", b"target_ready", "vm_running", b"vm_running", "vm_stopped", b"vm_stopped"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arm_hand_off", b"arm_hand_off", "body", b"body", "incoming_prepared", b"incoming_prepared", "join", b"join", "loss_acknowledged", b"loss_acknowledged", "migration_failed", b"migration_failed", "migration_progress", b"migration_progress", "order_refused", b"order_refused", "propose_abort", b"propose_abort", "raise_epoch", b"raise_epoch", "renewal", b"renewal", "source_released", b"source_released", "target_ready", b"target_ready", "vm_running", b"vm_running", "vm_stopped", b"vm_stopped", "votes_recorded", b"votes_recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm_hand_off", b"arm_hand_off", "body", b"body", "incarnation", b"incarnation", "incoming_prepared", b"incoming_prepared", "join", b"join", "migration_failed", b"migration_failed", "migration_progress", b"migration_progress", "order_refused", b"order_refused", "propose_abort", b"propose_abort", "raise_epoch", b"raise_epoch", "renewal", b"renewal", "session", b"session", "source_released", b"source_released", "target_ready", b"target_ready", "vm_running", b"vm_running", "vm_stopped", b"vm_stopped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm_hand_off", b"arm_hand_off", "body", b"body", "incarnation", b"incarnation", "incoming_prepared", b"incoming_prepared", "join", b"join", "loss_acknowledged", b"loss_acknowledged", "migration_failed", b"migration_failed", "migration_progress", b"migration_progress", "order_refused", b"order_refused", "propose_abort", b"propose_abort", "raise_epoch", b"raise_epoch", "renewal", b"renewal", "session", b"session", "source_released", b"source_released", "target_ready", b"target_ready", "vm_running", b"vm_running", "vm_stopped", b"vm_stopped", "votes_recorded", b"votes_recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "renewal", "vm_running", "vm_stopped", "order_refused", "raise_epoch", "incoming_prepared", "migration_progress", "arm_hand_off", "target_ready", "propose_abort", "migration_failed", "source_released"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "renewal", "vm_running", "vm_stopped", "order_refused", "raise_epoch", "incoming_prepared", "migration_progress", "arm_hand_off", "target_ready", "propose_abort", "migration_failed", "source_released", "loss_acknowledged", "votes_recorded"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -155,6 +164,7 @@ class Join(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    PAUSED_BECAUSE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     uuid: _builtins.str
     """identity of the host, kept in its data directory"""
@@ -164,6 +174,8 @@ class Join(_message.Message):
     """host:port (UDP) of its guests' echo port"""
     version: _builtins.str
     """of the software"""
+    paused_because: _builtins.str
+    """without coordinator and majority its lease ran out; else empty"""
     @_builtins.property
     def capacity(self) -> _common_pb2.Capacity: ...
     @_builtins.property
@@ -180,10 +192,11 @@ class Join(_message.Message):
         capacity: _common_pb2.Capacity | None = ...,
         version: _builtins.str = ...,
         images: _abc.Iterable[Global___ImageReport] | None = ...,
+        paused_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "echo_address", b"echo_address", "images", b"images", "name", b"name", "uuid", b"uuid", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "echo_address", b"echo_address", "images", b"images", "name", b"name", "paused_because", b"paused_because", "uuid", b"uuid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,6 +542,58 @@ class SourceReleased(_message.Message):
 Global___SourceReleased: _TypeAlias = SourceReleased  # noqa: Y015
 
 @_typing.final
+class LossAcknowledged(_message.Message):
+    """durable: this life of that node gets no promise of this voter"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    incarnation: _builtins.str
+    term: _builtins.int
+    round: _builtins.int
+    """of that term"""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        incarnation: _builtins.str = ...,
+        term: _builtins.int = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "node", b"node", "round", b"round", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LossAcknowledged: _TypeAlias = LossAcknowledged  # noqa: Y015
+
+@_typing.final
+class VotesRecorded(_message.Message):
+    """durable: no promise is given under an older vote set"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VotesRecorded: _TypeAlias = VotesRecorded  # noqa: Y015
+
+@_typing.final
 class ToHost(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -550,6 +615,8 @@ class ToHost(_message.Message):
     RUN_VM_FIELD_NUMBER: _builtins.int
     TARGET_RUNS_FIELD_NUMBER: _builtins.int
     RESUME_SOURCE_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGE_LOSS_FIELD_NUMBER: _builtins.int
+    RECORD_VOTES_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     """of the coordinator's reign"""
     incarnation: _builtins.str
@@ -585,6 +652,10 @@ class ToHost(_message.Message):
     def target_runs(self) -> Global___TargetRuns: ...
     @_builtins.property
     def resume_source(self) -> Global___ResumeSource: ...
+    @_builtins.property
+    def acknowledge_loss(self) -> Global___AcknowledgeLoss: ...
+    @_builtins.property
+    def record_votes(self) -> Global___RecordVotes: ...
     def __init__(
         self,
         *,
@@ -606,12 +677,14 @@ class ToHost(_message.Message):
         run_vm: Global___RunVm | None = ...,
         target_runs: Global___TargetRuns | None = ...,
         resume_source: Global___ResumeSource | None = ...,
+        acknowledge_loss: Global___AcknowledgeLoss | None = ...,
+        record_votes: Global___RecordVotes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["armed", b"armed", "begin_outgoing", b"begin_outgoing", "body", b"body", "cancel_migration", b"cancel_migration", "discard_vm", b"discard_vm", "epoch_raised", b"epoch_raised", "go_on", b"go_on", "grant", b"grant", "prepare_incoming", b"prepare_incoming", "resume_source", b"resume_source", "run_vm", b"run_vm", "start_vm", b"start_vm", "stop_vm", b"stop_vm", "target_runs", b"target_runs", "wait", b"wait", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_loss", b"acknowledge_loss", "armed", b"armed", "begin_outgoing", b"begin_outgoing", "body", b"body", "cancel_migration", b"cancel_migration", "discard_vm", b"discard_vm", "epoch_raised", b"epoch_raised", "go_on", b"go_on", "grant", b"grant", "prepare_incoming", b"prepare_incoming", "record_votes", b"record_votes", "resume_source", b"resume_source", "run_vm", b"run_vm", "start_vm", b"start_vm", "stop_vm", b"stop_vm", "target_runs", b"target_runs", "wait", b"wait", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["armed", b"armed", "begin_outgoing", b"begin_outgoing", "body", b"body", "cancel_migration", b"cancel_migration", "discard_vm", b"discard_vm", "epoch_raised", b"epoch_raised", "go_on", b"go_on", "grant", b"grant", "incarnation", b"incarnation", "prepare_incoming", b"prepare_incoming", "resume_source", b"resume_source", "run_vm", b"run_vm", "session", b"session", "start_vm", b"start_vm", "stop_vm", b"stop_vm", "target_runs", b"target_runs", "term", b"term", "wait", b"wait", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_loss", b"acknowledge_loss", "armed", b"armed", "begin_outgoing", b"begin_outgoing", "body", b"body", "cancel_migration", b"cancel_migration", "discard_vm", b"discard_vm", "epoch_raised", b"epoch_raised", "go_on", b"go_on", "grant", b"grant", "incarnation", b"incarnation", "prepare_incoming", b"prepare_incoming", "record_votes", b"record_votes", "resume_source", b"resume_source", "run_vm", b"run_vm", "session", b"session", "start_vm", b"start_vm", "stop_vm", b"stop_vm", "target_runs", b"target_runs", "term", b"term", "wait", b"wait", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "wait", "grant", "start_vm", "stop_vm", "go_on", "discard_vm", "epoch_raised", "prepare_incoming", "begin_outgoing", "armed", "cancel_migration", "run_vm", "target_runs", "resume_source"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "wait", "grant", "start_vm", "stop_vm", "go_on", "discard_vm", "epoch_raised", "prepare_incoming", "begin_outgoing", "armed", "cancel_migration", "run_vm", "target_runs", "resume_source", "acknowledge_loss", "record_votes"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -649,20 +722,23 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class Wait(_message.Message):
-    """in state joining"""
+    """in state joining; a host with a vote is asked all the same"""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
+    LEASE_S_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    lease_s: _builtins.float
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
+        lease_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_s", b"lease_s", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -673,20 +749,84 @@ class Grant(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQ_FIELD_NUMBER: _builtins.int
+    ABANDONED_ROUND_FIELD_NUMBER: _builtins.int
+    VOTES_NUMBER_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """of the renewal that it answers"""
+    abandoned_round: _builtins.int
+    """no failover round up to this one, of this term, goes on against the host"""
+    votes_number: _builtins.int
+    """of the vote set in effect"""
+    @_builtins.property
+    def votes(self) -> _quorum_pb2.VoteSet:
+        """the set itself, when it or an address in it is new to this stream"""
+
     def __init__(
         self,
         *,
         seq: _builtins.int = ...,
+        abandoned_round: _builtins.int = ...,
+        votes_number: _builtins.int = ...,
+        votes: _quorum_pb2.VoteSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["votes", b"votes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_round", b"abandoned_round", "seq", b"seq", "votes", b"votes", "votes_number", b"votes_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Grant: _TypeAlias = Grant  # noqa: Y015
+
+@_typing.final
+class AcknowledgeLoss(_message.Message):
+    """a failover round asks this voter"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """whose VMs are to be failed over"""
+    incarnation: _builtins.str
+    round: _builtins.int
+    """of this term"""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        incarnation: _builtins.str = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "node", b"node", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeLoss: _TypeAlias = AcknowledgeLoss  # noqa: Y015
+
+@_typing.final
+class RecordVotes(_message.Message):
+    """a vote set is to take effect"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordVotes: _TypeAlias = RecordVotes  # noqa: Y015
 
 @_typing.final
 class StartVm(_message.Message):

@@ -1,6 +1,7 @@
 """A guest that fails inside a running agent."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,12 +30,16 @@ from ferry_types.workloads import Fill, FillSpec, resolve
 MIB = 2**20
 
 
-async def test_the_host_refuses_the_epoch_of_a_guest_that_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_host_refuses_the_epoch_of_a_guest_that_crashed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     runtime = HostRuntime(
         HostIdentity("h", "uuid", "life", "x:1", "x:2", Capacity(64 * MIB, 2, 2), "0"),
         LeaseGate(),
         None,
         Failpoints(enabled=False),
+        tmp_path,
+        None,
     )
     said: asyncio.Queue[HostEnvelope] = asyncio.Queue()
     runtime.send = said.put_nowait

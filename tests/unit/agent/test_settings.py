@@ -143,6 +143,7 @@ def test_what_peers_could_not_reach_is_refused(
     [
         ("--name", "a/b"),
         ("--name", ""),
+        ("--name", "witness"),
         ("--coordinator", "nowhere"),
         ("--coordinator", "host:0"),
         ("--listen", "7000"),

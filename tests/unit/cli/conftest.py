@@ -62,6 +62,7 @@ class FakeCoordinator(AdminServicer):
     moves: list[admin_pb2.MigrationStatus] = field(default_factory=list)
     events: list[events_pb2.Event] = field(default_factory=list)
     refusals: dict[str, FerryError] = field(default_factory=dict)
+    quorum: admin_pb2.Quorum = field(default_factory=admin_pb2.Quorum)
     requests: list[Any] = field(default_factory=list)
     more: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
@@ -140,6 +141,14 @@ class FakeCoordinator(AdminServicer):
             if event.id > request.after_id:
                 yield event
         await asyncio.Event().wait()
+
+    async def ShowQuorum(self, request: Any, context: Any) -> admin_pb2.Quorum:
+        self._note("ShowQuorum", request)
+        return self.quorum
+
+    async def SetQuorum(self, request: Any, context: Any) -> admin_pb2.Quorum:
+        self._note("SetQuorum", request)
+        return self.quorum
 
     async def RoundTrip(self, request: Any, context: Any) -> AsyncIterator[Any]:
         async for probe in request:

@@ -50,6 +50,38 @@ def test_a_node_has_the_fields_of_the_contract() -> None:
     assert views.node_view(admin_pb2.Node(name="n1", state="down"))["address"] is None
 
 
+def test_votes_have_the_fields_of_the_contract() -> None:
+    quorum = admin_pb2.Quorum(
+        mode="file share witness",
+        dynamic=True,
+        witness="127.0.0.1:7010",
+        number=4,
+        majority=2,
+        votes=[
+            admin_pb2.Vote(name="n1", kind="node", state="up", has_vote=True),
+            admin_pb2.Vote(name="witness", kind="witness", state="answers"),
+        ],
+        under_judgement=["n2"],
+        reason="n2 is being voted on",
+    )
+    assert views.quorum_view(quorum) == {
+        "mode": "file share witness",
+        "dynamic": True,
+        "witness": "127.0.0.1:7010",
+        "forced": False,
+        "number": 4,
+        "majority": 2,
+        "votes": [
+            {"name": "n1", "kind": "node", "state": "up", "has_vote": True},
+            {"name": "witness", "kind": "witness", "state": "answers", "has_vote": False},
+        ],
+        "under_judgement": ["n2"],
+        "reason": "n2 is being voted on",
+    }
+    bare = views.quorum_view(admin_pb2.Quorum(mode="node majority"))
+    assert [bare[name] for name in ("witness", "reason", "votes", "under_judgement")] == [None, None, [], []]
+
+
 def test_a_queued_move_knows_nothing_yet() -> None:
     view = views.migration_view(record(state="queued", reason="waits for a free slot on n2"))
     assert view["passes"] == []

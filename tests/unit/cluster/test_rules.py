@@ -34,7 +34,7 @@ def test_a_grant_waits_for_the_term() -> None:
     bench = Bench(1)
     commands = bench.say(1, Renewal(5))
     assert commands[0] == CheckTerm(1)
-    assert orders(commands, 1) == [Grant(5)]
+    assert orders(commands, 1) == [Grant(5, 0, bench.cluster.state.quorum.number)]
 
 
 @pytest.mark.parametrize(("session", "life"), [(2, "life-1"), (1, "life-9")])
@@ -246,7 +246,8 @@ def test_after_a_stall_the_next_renewal_makes_a_host_a_target_again() -> None:
     commands = bench.say(1, OrderRefused("a", 1, refused("memory", "no room")))
     assert isinstance(commands[0], Commit)
     assert bench.cluster.state.owners["a"].node is None
-    assert orders(bench.say(2, Renewal(2)), 2) == [Grant(2), StartVm(make_spec("a"), 3)]
+    grant = Grant(2, 0, bench.cluster.state.quorum.number)
+    assert orders(bench.say(2, Renewal(2)), 2) == [grant, StartVm(make_spec("a"), 3)]
 
 
 def test_why_a_vm_has_no_host_stays_on_record() -> None:

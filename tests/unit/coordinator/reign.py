@@ -22,6 +22,7 @@ from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport,
 from ferry_types.profiles import LeaseTiming
 from ferry_types.vms import Capacity, VmSpec
 from ferry_types.workloads import Fill, FillSpec, resolve
+from ferry_wire.witness import WitnessClient
 
 MIB = 2**20
 PATIENCE_S = 10.0
@@ -152,14 +153,14 @@ class Reign:
         self.task = asyncio.create_task(driver.run())
 
     @classmethod
-    async def begin(cls, path: Path, timing: LeaseTiming = PATIENT) -> "Reign":
+    async def begin(cls, path: Path, timing: LeaseTiming = PATIENT, *, forced: bool = False) -> "Reign":
         store = StoreUnderTest(await SqliteStore.open(path))
         journal, records = await Journal.begin(store)
-        settings = ClusterSettings("lab", Era.WS2012R2, timing)
+        settings = ClusterSettings("lab", Era.WS2012R2, timing, forced)
         cluster = Cluster(settings, journal.term, records, time.monotonic())
         recorder, metrics = Recorder(), Metrics()
         audiences: list[Audience] = []
-        driver = Driver(cluster, journal, recorder, recorder, audiences, metrics, check=True)
+        driver = Driver(cluster, journal, recorder, recorder, audiences, metrics, WitnessClient(), check=True)
         begun = cls(store, driver, recorder, metrics, audiences)
         await driver.read(lambda _: None)  # it has logged its start
         return begun

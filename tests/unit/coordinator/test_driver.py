@@ -88,7 +88,7 @@ async def test_a_refused_request_raises_the_refusal(reign: Reign) -> None:
 
 
 async def test_a_node_that_stops_renewing_is_lost_and_one_that_renews_is_not(path: Path) -> None:
-    reign = await Reign.begin(path, BRISK)
+    reign = await Reign.begin(path, BRISK, forced=True)
     await reign.hear(1, join("node1"))
     await reign.hear(2, join("node2"))
     renewing = asyncio.create_task(keep_alive(reign, 2))

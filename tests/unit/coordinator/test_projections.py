@@ -118,7 +118,7 @@ async def test_a_move_is_retained_as_long_as_it_is_kept(reign: Reign, bus: Recor
 
 
 async def test_figures_that_no_host_publishes_any_more_are_cleared(tmp_path: Path) -> None:
-    reign = await Reign.begin(tmp_path / "cluster.sqlite3", BRISK)
+    reign = await Reign.begin(tmp_path / "cluster.sqlite3", BRISK, forced=True)
     bus = RecordedBus()
     reign.audiences.append(Projections(bus, "lab"))
     figures = {f"{ROOT}/nodes/node1/telemetry", f"{ROOT}/vms/web1/telemetry"}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferry.v1 import common_pb2, membership_pb2
-from ferry_types import messages
+from ferry.v1 import common_pb2, membership_pb2, quorum_pb2
+from ferry_types import messages, quorum
 from ferry_types.errors import ErrorCode, FerryError, Refusal, refused
 from ferry_types.limits import PAGE_SIZE, PASS_LIMIT_MAX
 from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport, Renewal, StartVm, ToHost
@@ -29,7 +29,7 @@ from ferry_wire.conversion import (
 )
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
-NAME_FIELDS = {"name", "vm", "source", "target", "cluster", "incarnation", "uuid"}
+NAME_FIELDS = {"name", "vm", "source", "target", "cluster", "incarnation", "node", "uuid"}
 # Every integer field is at least 32 bits wide; the 64-bit ones have an example of their own below.
 INTEGERS = st.integers(0, 2**32 - 1)
 
@@ -131,23 +131,31 @@ def test_integers_of_64_bits_survive_the_wire() -> None:
 # --- every field has its counterpart ------------------------------------------------------------
 
 
-PAIRS = [
-    (getattr(messages, name), message)
-    for name, message in membership_pb2.DESCRIPTOR.message_types_by_name.items()
-    if name not in {"FromHost", "ToHost", "DeathNoted"}
-] + [
-    (one, common_pb2.DESCRIPTOR.message_types_by_name[one.__name__])
-    for one in (
-        WorkloadSpec,
-        FillSpec,
-        VmSpec,
-        Capacity,
-        MigrationOptions,
-        PassFigures,
-        MigrationFigures,
-        Refusal,
-    )
-]
+PAIRS = (
+    [
+        (getattr(messages, name), message)
+        for name, message in membership_pb2.DESCRIPTOR.message_types_by_name.items()
+        if name not in {"FromHost", "ToHost", "DeathNoted"}
+    ]
+    + [
+        (getattr(quorum, name), message)
+        for name, message in quorum_pb2.DESCRIPTOR.message_types_by_name.items()
+        if name not in {"PromiseAnswer", "WitnessQuery", "WitnessReplacement", "WitnessOutcome"}
+    ]
+    + [
+        (one, common_pb2.DESCRIPTOR.message_types_by_name[one.__name__])
+        for one in (
+            WorkloadSpec,
+            FillSpec,
+            VmSpec,
+            Capacity,
+            MigrationOptions,
+            PassFigures,
+            MigrationFigures,
+            Refusal,
+        )
+    ]
+)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The file-share witness: a vote without a host, kept in files."""
