@@ -21,7 +21,7 @@ from ferry_types.quorum import PromiseRequest, VotingRecord
 from ferry_wire.channels import Channels
 from ferry_wire.conversion import from_proto, to_proto
 from ferry_wire.files import write_durably
-from ferry_wire.status import refusal_of
+from ferry_wire.status import answered
 from ferry_wire.witness import CALL_S, WitnessClient
 
 VOTES_NAME: Final = "votes.json"
@@ -125,10 +125,9 @@ class Ballots:
         stub = quorum_pb2_grpc.VotingStub(await self._voters.get(voter.address))
         request = to_proto(command.request, quorum_pb2.PromiseRequest)
         try:
-            answer = await stub.Promise(request, timeout=CALL_S)
-        except grpc.aio.AioRpcError as error:
-            reason = refusal_of(error, voter.address).message
-            _log.info("a voter does not answer", voter=voter.name, reason=reason)
+            answer = await answered(stub.Promise(request, timeout=CALL_S), voter.address)
+        except FerryError as error:
+            _log.info("a voter does not answer", voter=voter.name, reason=str(error))
             return
         if answer.objection:
             _log.info("a voter does not promise", voter=voter.name, reason=answer.objection)

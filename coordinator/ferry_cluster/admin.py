@@ -9,6 +9,7 @@ from ferry_cluster import membership, moves, ownership
 from ferry_cluster.inputs import CancelMove, CreateVm, EvictNode, MigrateVm, RemoveVm, TurnOffVm, TurnOnVm
 from ferry_cluster.placement import check_host, choose_host
 from ferry_cluster.records import MigrationRecord, Ownership, VmRecord
+from ferry_cluster.state import Eviction
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, not_found, refused
 from ferry_types.events import MIGRATION_CHANGED, NODE_EVICTED, VM_CHANGED
@@ -205,16 +206,35 @@ def on_cancel(turn: Turn, event: CancelMove) -> None:
 
 
 def on_evict(turn: Turn, event: EvictNode) -> None:
-    """Remove a node, dead or alive, that has no VMs any more; answered with its name."""
+    """Remove a node without VMs, dead or alive; answered with its name once its vote is gone."""
     node = turn.state.nodes.get(event.node)
     if node is None:
         turn.reply(event.request, no_node(event.node))
     elif (problem := _eviction_problem(turn, event.node)) is not None:
         turn.reply(event.request, problem)
     else:
-        membership.forget(turn, node)
-        turn.log(NODE_EVICTED, f"node {node.name} was evicted", node.name)
-        turn.reply(event.request, node.name)
+        timing = turn.settings.timing
+        patience_s = timing.coordinator_span_s + 2 * timing.beat_s
+        turn.state.evicting[node.name] = Eviction(event.request, turn.now + patience_s)
+
+
+def finish_evictions(turn: Turn) -> None:
+    """Let nodes go that have no vote any more: one that went with its vote would be missed for ever."""
+    state = turn.state
+    proposed = state.proposal.voters if state.proposal is not None else ()
+    for name, eviction in list(state.evicting.items()):
+        node = state.nodes[name]
+        problem = _eviction_problem(turn, name)
+        if problem is None and node.uuid in (*state.quorum.voters, *proposed):
+            if turn.now < eviction.until:
+                continue
+            why = f"no majority has agreed to take the vote of {name} from it"
+            problem = refused("quorum", why, "ferry quorum show tells who votes, and what is under way")
+        del state.evicting[name]
+        if problem is None:
+            membership.forget(turn, node)
+            turn.log(NODE_EVICTED, f"node {name} was evicted", name)
+        turn.reply(eviction.request, problem or name)
 
 
 def _eviction_problem(turn: Turn, name: str) -> Refusal | None:

@@ -131,8 +131,9 @@ class Cluster:
         ticked = isinstance(event, Tick)
         if ticked or turn.has_new_votes:
             membership.judge(turn)
-        if ticked or turn.may_change_votes:
+        if ticked or turn.may_change_votes or self.state.evicting:
             quorum.maintain(turn)
+            admin.finish_evictions(turn)
         if ticked or turn.asks_witness:
             witness.look(turn)
         if turn.may_free_room:

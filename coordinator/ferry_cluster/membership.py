@@ -242,7 +242,7 @@ def judge(turn: Turn) -> None:
         ran_out = turn.now >= max(present.lease_until, turn.state.judge_after)
         if ran_out and rounds.is_decided(turn, turn.state.nodes[name]):
             span_s = turn.settings.timing.coordinator_span_s
-            _lose(turn, name, present, f"it renewed no lease for {span_s:.2f} s")
+            _lose(turn, name, present, f"it renewed no lease for {span_s:.2f} s{rounds.verdict(turn, name)}")
 
 
 def on_death_certified(turn: Turn, certificate: DeathCertificate) -> None:

@@ -39,7 +39,8 @@ def wanted_votes(turn: Turn) -> tuple[tuple[str, ...], str]:
     """
     record, rules = turn.state.quorum, turn.settings.rules
     dynamic = record.dynamic and rules.dynamic_quorum
-    nodes = sorted(turn.state.nodes.values(), key=lambda node: node.name)
+    stay = [node for node in turn.state.nodes.values() if node.name not in turn.state.evicting]
+    nodes = sorted(stay, key=lambda node: node.name)
     uuids = [node.uuid for node in nodes if node.up or (not dynamic and node.uuid in record.voters)]
     if not dynamic:
         return tuple(sorted(uuids)), record.witness

@@ -37,6 +37,14 @@ def is_decided(turn: Turn, node: NodeRecord) -> bool:
     return False
 
 
+def verdict(turn: Turn, node: str) -> str:
+    """Who has acknowledged a loss, in words; nothing where nobody was asked."""
+    known, votes = turn.state.rounds.get(node), turn.state.quorum.votes
+    if known is None:
+        return ""
+    return f", and {len(known.acknowledged & votes)} of {len(votes)} votes acknowledge its loss"
+
+
 def _ask(turn: Turn, node: NodeRecord, open_round: FailoverRound) -> None:
     """Ask who has not answered; for the node's own vote only a later life of it."""
     state = turn.state

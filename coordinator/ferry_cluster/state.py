@@ -102,6 +102,14 @@ class WitnessView:
 
 
 @dataclass(frozen=True, slots=True)
+class Eviction:
+    """A node is to go once it has no vote any more. ``until``: then the request is refused."""
+
+    request: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class PendingJoin:
     """A new life of a node whose former life may still be running (rule C1: it waits in joining).
 
@@ -147,6 +155,7 @@ class ClusterState:
     rounds: dict[str, FailoverRound] = field(default_factory=dict)
     """Node -> the open round against it."""
     proposal: Proposal | None = None
+    evicting: dict[str, Eviction] = field(default_factory=dict)
     witness: WitnessView = WitnessView()
     vote_set: VoteSet | None = None
     """The vote set in effect with its addresses, worked out when first asked for; None: anew."""

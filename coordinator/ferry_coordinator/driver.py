@@ -306,8 +306,9 @@ class Driver:
             else:
                 _, record = await self._witness.replace(address, cluster, command.record)
             event = WitnessAnswered(address, record)
-        except FerryError as error:
-            _LOG.info("the witness at %s does not answer: %s", address, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the core awaits an answer
+            unexpected = None if isinstance(error, FerryError) else error
+            _LOG.info("the witness at %s does not answer: %s", address, error, exc_info=unexpected)
             event = WitnessFailed(address)
         if self._open:
             self._jobs.put_nowait(_Handle(event))

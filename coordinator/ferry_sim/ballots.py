@@ -17,6 +17,9 @@ from ferry_sim.processes import Agent, Process, Reign
 from ferry_types.quorum import NO_RECORD, WITNESS, VotingRecord, WitnessRecord
 
 ADDRESS: Final = "witness:1"
+DISK: Final = "disk"
+"""Last part of the lanes in which records are kept."""
+
 KEEPING_S: Final = 0.0005
 """How long a voting record takes to become durable; records of one host keep their order."""
 
@@ -97,7 +100,7 @@ class Ballots:
             self._feed(agent, inputs.VotesKept(record))
 
         what = (agent.incarnation, "keeps", record)
-        self._clockwork.later(KEEPING_S, lambda: agent.do(kept), what, (agent.incarnation, "disk"))
+        self._clockwork.later(KEEPING_S, lambda: agent.do(kept), what, (agent.incarnation, DISK))
 
     def _ask(self, agent: Agent, command: commands.AskPromise) -> None:
         asked = self._agents[command.voter.name]

@@ -2,7 +2,9 @@
 
 Time stands still, and whatever is under way may come next: messages in the order of their stream, the
 agents' own steps in any order. That a lease runs out is a step of its own: time has passed for one host,
-while all others have renewed. A scope allows so many faults of each kind, at any point.
+while all others have renewed. A scope allows so many faults of each kind, at any point. The three hosts have
+votes, always the same, and acknowledge the loss of one; nobody polls, because no time passes, and what a
+voter keeps is durable at once.
 
 States are told apart by what both cores, the agents, the store and the wires hold. The search is breadth
 first, so that the first trace that breaks a rule is a shortest one; it comes to a state by replaying a trace.
@@ -23,6 +25,7 @@ from ferry_cluster import inputs as cluster_inputs
 from ferry_cluster.records import MigrationRecord
 from ferry_host import inputs as host_inputs
 from ferry_host.state import HostState
+from ferry_sim.ballots import DISK
 from ferry_sim.clockwork import Clockwork
 from ferry_sim.commands import add_jobs, positive, say
 from ferry_sim.processes import Agent, Reign
@@ -80,13 +83,16 @@ class Chooser(Clockwork):
     def __init__(self) -> None:
         super().__init__(0)
         self.pending: list[Pending] = []
+        self._at_once: list[Callable[[], None]] = []
 
     def later(
         self, after_s: float, action: Callable[[], None], what: object = None, lane: object = None
     ) -> None:
-        """Keep it; what a clock sets off is a step of its own here."""
+        """Keep it; what a clock sets off is a step of its own, and disks are written at the step's end."""
         del after_s
-        if what is not None:
+        if isinstance(lane, tuple) and lane[-1] == DISK:
+            self._at_once.append(action)
+        elif what is not None:
             self.pending.append(Pending(repr(what), lane, action))
 
     def delay(self) -> float:
@@ -113,6 +119,12 @@ class Chooser(Clockwork):
         if not again:
             self.pending.remove(pending)
         pending.action()
+        self.write_disks()
+
+    def write_disks(self) -> None:
+        """Voters keep what they were about to."""
+        while self._at_once:
+            self._at_once.pop(0)()
 
 
 class Play:
@@ -122,6 +134,7 @@ class Play:
         self.left = Counter(budget)
         self.chooser = Chooser()
         self.world = World(Size(hosts=3), self.chooser)
+        self.world.ask(lambda number: cluster_inputs.SetQuorum(number, "", False))
         self._settle()
         for agent in self.world.agents.values():
             self.world.feed(agent, host_inputs.Beat())
@@ -146,7 +159,7 @@ class Play:
             if agent.alive and _needs_lease(agent.host.state)
         ]
         steps += [
-            Step(f"term {reign.term} judges", partial(self.world.submit, reign, cluster_inputs.Tick()))
+            Step(f"term {reign.term} judges", partial(self._judge, reign))
             for reign in self.world.reigns
             if reign.alive and self._may_judge(reign)
         ]
@@ -155,9 +168,25 @@ class Play:
         return steps + [step for step in self._faults() if self.left[step.fault] > 0]
 
     def _may_judge(self, reign: Reign) -> bool:
-        """Whether somebody's lease has run out that this reign has not judged."""
-        attendance = reign.cluster.state.attendance.values()
-        return any(one.lease_until is not None and one.lease_until <= self.world.now for one in attendance)
+        """Whether a lease has run out that this reign has not judged, and voters are not being asked."""
+        return any(
+            one.lease_until is not None and one.lease_until <= self.world.now and not self._is_asked(name)
+            for name, one in reign.cluster.state.attendance.items()
+        )
+
+    def _is_asked(self, name: str) -> bool:
+        """Whether a question or an answer about a host's loss is under way."""
+        about = f"(node='{name}'"
+        words = ("AcknowledgeLoss", "LossAcknowledged")
+        whats = [pending.what for pending in self.chooser.pending]
+        return any(about in what and any(word in what for word in words) for what in whats)
+
+    def _judge(self, reign: Reign) -> None:
+        """A beat has passed: whoever has not answered is asked again."""
+        known = reign.cluster.state.rounds
+        for name, open_round in known.items():
+            known[name] = replace(open_round, asked_at=float("-inf"))
+        self.world.submit(reign, cluster_inputs.Tick())
 
     def _renew(self, agent: Agent) -> None:
         """All of it in one step, unless something else is under way on the stream."""
@@ -249,6 +278,7 @@ class Play:
         if step.fault:
             self.left[step.fault] -= 1
         step.take()
+        self.chooser.write_disks()
         self.world.check()
 
     def check_end(self) -> None:
@@ -270,7 +300,7 @@ class Play:
         parts += [(reign.term, reign.alive, reign.cluster.state.fingerprint()) for reign in world.reigns]
         store = world.store
         parts += [sorted((key, repr(record)) for key, record in store.records.items())]
-        parts += [sorted(store.let_go), sorted(store.ready)]
+        parts += [sorted(store.let_go), sorted(store.ready), sorted(world.ballots.kept.items())]
         parts += [(stream.number, stream.up, stream.down) for stream in world.network.streams]
         for agent in world.agents.values():
             held = (agent.vcpus, agent.memories, sorted(agent.resumed), agent.arriving, agent.leaving)

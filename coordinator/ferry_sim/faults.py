@@ -24,7 +24,7 @@ SIEGE_LEASES: Final = (0.5, 1.2, 1.5, 2.0)
 """How long each spell of a siege is: promises of the one before run out in it, or not."""
 
 SIEGE_DEATHS: Final = 0.4
-"""Probability that a voter dies in its spell."""
+"""Probability that a voter dies in its spell, and that the host stands still."""
 
 LASTING_LEASES: Final = max(*LEASES_FROZEN, (SIEGE_SPELLS + 1) * max(SIEGE_LEASES))
 """All that stands still or is cut off is back after so many leases, except for coordinators and witnesses."""
@@ -103,10 +103,13 @@ class Faults:
         return agent.alive
 
     def _freeze(self, agent: Agent) -> bool:
-        if not agent.alive or agent.frozen:
-            return False
-        self._world.freeze(agent, self._leases_s())
-        return True
+        possible = agent.alive and not agent.frozen
+        self._stand_still(agent)
+        return possible
+
+    def _stand_still(self, agent: Agent) -> None:
+        if agent.alive and not agent.frozen:
+            self._world.freeze(agent, self._leases_s())
 
     def _crash_guest(self, agent: Agent) -> bool:
         if not agent.alive or not agent.vcpus:
@@ -183,13 +186,18 @@ class Faults:
         return True
 
     def _besiege(self, agent: Agent) -> bool:
-        """A host loses the coordinator for long, and meanwhile one voter after the other, which may die."""
+        """A host loses the coordinator for long, and meanwhile one voter after the other, which may die.
+
+        Perhaps it stands still itself meanwhile, with a poll under way.
+        """
         world, rng, later = self._world, self._rng, self._world.clockwork.later
         if world.now < self._siege_until:
             return False
         spell_s = rng.choice(SIEGE_LEASES) * world.settings.timing.lease_s
         self._siege_until = world.now + (SIEGE_SPELLS + 1) * spell_s
         world.network.part(agent.name, ("up", "down"), SIEGE_SPELLS * spell_s)
+        if rng.random() < SIEGE_DEATHS:
+            later(rng.random() * spell_s, partial(self._stand_still, agent))
         others = [name for name in (*sorted(world.agents), WITNESS) if name != agent.name]
         for spell in range(SIEGE_SPELLS):
             for name in rng.sample(others, min(rng.choice([1, 1, 2]), len(others))):

@@ -9,6 +9,7 @@ from ferry_cluster.inputs import (
     AdminRequest,
     CancelMove,
     CreateVm,
+    EvictNode,
     RemoveVm,
     SetQuorum,
     TurnOffVm,
@@ -24,7 +25,7 @@ from ferry_types.vms import ImagePhase, NodeState
 
 REQUESTS: Final = (
     *("move",) * 5,
-    *("stop", "start", "start", "create", "remove", "cancel", "rush", "haste", "votes"),
+    *("stop", "start", "start", "create", "remove", "cancel", "rush", "haste", "votes", "evict"),
 )
 HOSTS: Final = ("kill", "isolate", "freeze", "freeze", "guest", "hand-over", "hand-over")
 STREAMS: Final = ("cut", "drop", "stall", "stall", "part", "split", "mute", "witness")
@@ -176,6 +177,9 @@ class Storm:
         elif action == "votes":
             witness, dynamic = rng.choice(["", ADDRESS, ADDRESS, None]), rng.choice([False, True, True])
             world.ask(lambda number: SetQuorum(number, witness, dynamic))
+        elif action == "evict":
+            node = rng.choice(sorted(world.agents))
+            world.ask(lambda number: EvictNode(number, node))
         elif action == "cancel":
             self._ask(action, migration_id=rng.choice(sorted(cluster.state.migrations) or ["m1"]))
         else:

@@ -7,6 +7,7 @@ of their own. Raises AssertionError for the first thing that must not be.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from ferry_cluster import commands as cluster_commands
@@ -25,10 +26,11 @@ from ferry_sim.coverage import Coverage
 from ferry_sim.network import Network
 from ferry_sim.processes import Agent, Memory, Process, Reign
 from ferry_sim.shell import Shell
+from ferry_sim.storage import Storage
 from ferry_sim.store import CheckedStore
 from ferry_types.eras import Era
 from ferry_types.errors import Refusal
-from ferry_types.messages import DiscardVm, Grant, HostOrder
+from ferry_types.messages import DiscardVm, EpochRaised, Grant, HostOrder
 from ferry_types.migrations import ENDED, MigrationOptions, MigrationState
 from ferry_types.profiles import PROFILES
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
@@ -75,6 +77,7 @@ class World:
         self.coverage = Coverage()
         self.network = Network(self.clockwork, self)
         self.shell = Shell(self.clockwork, self.agents, self.feed)
+        self.storage = Storage(self.clockwork, self.store.raised)
         self.ballots = Ballots(self.clockwork, self.network, self.agents, self.feed, self.submit)
         self._asked: dict[int, Reign] = {}
         self.start_coordinator()
@@ -246,7 +249,7 @@ class World:
                         self.kill_coordinator(reign)
                         return
                 case cluster_commands.Send():
-                    self.network.to_host(command.stream, command.order)
+                    self._send(command)
                 case cluster_commands.CloseStream():
                     self.network.end(command.stream)
                 case cluster_commands.ReadWitness() | cluster_commands.ReplaceWitness():
@@ -254,6 +257,15 @@ class World:
                 case cluster_commands.Reply():
                     assert command.request not in self.replies, "a request was answered twice"
                     self.replies[command.request] = command.result
+
+    def _send(self, command: cluster_commands.Send) -> None:
+        """Orders go out at once; that an epoch was raised is told when the storage has drained."""
+        body = command.order.body
+        send = partial(self.network.to_host, command.stream, command.order)
+        if isinstance(body, EpochRaised) and body.raised:
+            self.storage.answer_when_drained(body.vm, body.epoch, send)
+        else:
+            send()
 
     def _commit(
         self, reign: Reign, commit: cluster_commands.Commit, rest: list[cluster_commands.Command]
@@ -366,8 +378,10 @@ class World:
                 case _:
                     self.clockwork.note(agent.name, type(command).__name__)
                     self.shell.carry_out(agent, command)
-                    if isinstance(command, host_commands.RunVcpu) and agent.has_lease(self.now):
-                        self._check_runner(agent, command.vm)
+                    if isinstance(command, host_commands.RunVcpu):
+                        self.storage.begin(agent, command.vm, command.epoch)
+                        if agent.has_lease(self.now):
+                            self._check_runner(agent, command.vm)
         if not had_lease:
             self._check_agent(agent)
         if not _only_renews(event):

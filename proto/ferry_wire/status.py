@@ -11,11 +11,11 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import grpc.aio
 from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
@@ -42,16 +42,21 @@ _ERROR_CODES: Final[Mapping[grpc.StatusCode, ErrorCode]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: ErrorCode.UNREACHABLE,
 }
 
+SAME_VERSION: Final = "check that the address is right and that both run the same version"
+"""What to do about an answer that makes no sense."""
+
 _HINTS: Final[Mapping[grpc.StatusCode, str]] = {
     grpc.StatusCode.UNAVAILABLE: "check that the process runs and that the address is right",
     grpc.StatusCode.DEADLINE_EXCEEDED: "check that the process is neither stopped nor overloaded",
-    grpc.StatusCode.UNIMPLEMENTED: "check that the address is right and that both run the same version",
+    grpc.StatusCode.UNIMPLEMENTED: SAME_VERSION,
     grpc.StatusCode.RESOURCE_EXHAUSTED: "try again when it has less to do",
 }
 
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Any, Any], Any]
+
+M = TypeVar("M", bound=Message)
 
 
 async def abort_with(context: "grpc.aio.ServicerContext[Any, Any]", refusal: Refusal) -> NoReturn:
@@ -78,6 +83,17 @@ def refusal_of(error: grpc.aio.AioRpcError, address: str = "") -> Refusal:
             what = f"{where} did not do what was asked: {details}"
     code = _ERROR_CODES.get(error.code(), ErrorCode.FAILED)
     return Refusal(code, what, _HINTS.get(error.code(), ""))
+
+
+async def answered(call: Awaitable[M | None], address: str) -> M:
+    """The answer of a unary call. Raises FerryError: the refusal, or that there is none to be understood."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        raise FerryError(refusal_of(error, address)) from error
+    if answer is None:  # what gRPC makes of bytes that it cannot decode
+        raise FerryError(failed(f"{address} gave an answer that is no such message", SAME_VERSION))
+    return answer
 
 
 def _status(refusal: Refusal) -> status_pb2.Status:

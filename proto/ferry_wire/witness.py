@@ -1,19 +1,13 @@
 """The witness, as agents and the coordinator ask it (rule Q4)."""
 
-from collections.abc import Awaitable
-from typing import Final, TypeVar
-
-import grpc.aio
-from google.protobuf.message import Message
+from typing import Final
 
 from ferry.v1 import quorum_pb2, quorum_pb2_grpc
 from ferry_types.errors import FerryError, failed
 from ferry_types.quorum import WitnessRecord
 from ferry_wire.channels import Channels
 from ferry_wire.conversion import from_proto, to_proto
-from ferry_wire.status import refusal_of
-
-M = TypeVar("M", bound=Message)
+from ferry_wire.status import SAME_VERSION, answered
 
 CALL_S: Final = 1.0
 """Deadline of each call. A host that asks for a promise has less than a lease (2 s in profile ``fast``) left,
@@ -37,7 +31,7 @@ class WitnessClient:
         """The record that the witness at ``host:port`` keeps of a cluster; ``NO_RECORD`` if there is none."""
         stub = await self._stub(address)
         call = stub.Read(quorum_pb2.WitnessQuery(cluster=cluster), timeout=CALL_S)
-        return _record(await _answer(call, address), address)
+        return _record(await answered(call, address), address)
 
     async def replace(self, address: str, cluster: str, record: WitnessRecord) -> tuple[bool, WitnessRecord]:
         """Replace the record of the revision before this one's, and no other.
@@ -48,7 +42,7 @@ class WitnessClient:
         request = quorum_pb2.WitnessReplacement(
             cluster=cluster, record=to_proto(record, quorum_pb2.WitnessRecord)
         )
-        answer = await _answer(stub.Replace(request, timeout=CALL_S), address)
+        answer = await answered(stub.Replace(request, timeout=CALL_S), address)
         now = _record(answer.record, address)
         if answer.replaced and now != record:
             raise _malformed(address, "it has replaced a record, but not by the one that it was given")
@@ -62,16 +56,6 @@ class WitnessClient:
         return quorum_pb2_grpc.WitnessStub(await self._channels.get(address))
 
 
-async def _answer(call: Awaitable[M | None], address: str) -> M:
-    try:
-        answer = await call
-    except grpc.aio.AioRpcError as error:
-        raise FerryError(refusal_of(error, address)) from error
-    if answer is None:  # what gRPC makes of bytes that it cannot decode
-        raise _malformed(address, "it is no such message")
-    return answer
-
-
 def _record(message: quorum_pb2.WitnessRecord, address: str) -> WitnessRecord:
     try:
         return from_proto(message, WitnessRecord)
@@ -83,6 +67,6 @@ def _malformed(address: str, what: str) -> FerryError:
     return FerryError(
         failed(
             f"the witness at {address} gave an answer that is not well formed: {what}",
-            "check that the address is right and that both run the same version",
+            SAME_VERSION,
         )
     )

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 
 from ferry.v1 import admin_pb2, admin_pb2_grpc, common_pb2, events_pb2, host_pb2, host_pb2_grpc
-from ferry_agent.guest.trace import read_trace
+from ferry_agent.guest.trace import RunInterval, read_trace
 from ferry_types.profiles import PROFILES
 from ferry_types.workloads import resolve
 
@@ -271,6 +271,10 @@ class Cluster:
         eventually(holding, what=f"{node} holding at {name}")
 
     # --- what can be seen from outside ------------------------------------------------------------
+
+    def trace(self, name: str) -> list[RunInterval]:
+        """When the guests of a host ran, by its own record."""
+        return read_trace(self.directory / f"{name}.trace")
 
     def check_traces(self) -> None:
         """No VM ran on two hosts at one time, by the hosts' own records of the shared monotonic clock."""

@@ -256,6 +256,17 @@ def test_an_evicted_node_leaves_no_vote_behind_dead_or_alive() -> None:
     assert world.cluster.state.quorum.voters == ("uuid-n1", "uuid-n2")
 
 
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_a_cluster_outlives_the_eviction_of_its_only_voter(hosts: int) -> None:
+    world = ready_world(hosts, witness=False)
+    assert votes(world) == {"n1"}
+    world.ask(lambda number: EvictNode(number, "n1"))
+    world.run_until(lambda: world.cluster is not None and "n1" not in world.cluster.state.nodes)
+    world.kill_host("n1")  # as an agent does that is sent away
+    world.start_host("n9")
+    world.run_until(lambda: settled(world) and votes(world) == ({"n9"} if hosts == 1 else {"n2"}))
+
+
 def test_an_admin_changes_the_witness_and_static_votes_stay_with_the_dead() -> None:
     world = ready_world(3)
     world.ask(lambda number: SetQuorum(number, None, False))

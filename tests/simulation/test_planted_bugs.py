@@ -22,6 +22,8 @@ from ferry_host.host import Host
 from ferry_host.inputs import Booted, OutgoingFailed
 from ferry_host.state import INCOMING, Image
 from ferry_host.turn import Turn as HostTurn
+from ferry_sim.clockwork import Clockwork
+from ferry_sim.storage import Storage
 from ferry_sim.storm import Storm
 from ferry_types.messages import (
     ArmHandOff,
@@ -192,6 +194,25 @@ def a_quantum_before_the_epoch_is_raised(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(host_module._EVENTS, Booted, on_booted)
 
 
+def a_fence_answered_before_the_drain(patch: pytest.MonkeyPatch) -> None:
+    """Trap 20: writes of the epoch before are still in progress when the next one runs."""
+
+    def answer(_storage: Storage, _vm: str, _epoch: int, answer: Callable[[], None]) -> None:
+        answer()
+
+    patch.setattr(Storage, "answer_when_drained", answer)
+
+
+def a_fence_that_lets_late_writes_in(patch: pytest.MonkeyPatch) -> None:
+    """Rule D1: nobody compares epochs."""
+    init = Storage.__init__
+
+    def compare_nothing(storage: Storage, clockwork: Clockwork, _raised: Callable[[str], int]) -> None:
+        init(storage, clockwork, lambda _vm: 0)
+
+    patch.setattr(Storage, "__init__", compare_nothing)
+
+
 # --- switchover -----------------------------------------------------------------------------------
 
 
@@ -294,6 +315,8 @@ PLANTS: list[Plant] = [
     the_owners_image_discarded,
     what_was_handed_over_discarded,
     a_quantum_before_the_epoch_is_raised,
+    a_fence_answered_before_the_drain,
+    a_fence_that_lets_late_writes_in,
     the_source_resumes_after_the_final_copy,
     the_source_hears_not_committed_and_resumes,
     an_abort_that_raises_nothing,

@@ -6,9 +6,9 @@ import pytest
 from tests.unit.cluster.core_bench import LOST_AFTER_S, Bench, commit_of
 
 from ferry_cluster.commands import CloseStream, Command, Reply
-from ferry_cluster.inputs import EvictNode, TurnOffVm
+from ferry_cluster.inputs import EvictNode, Tick, TurnOffVm
 from ferry_types.errors import Refusal
-from ferry_types.messages import Renewal, VmStopped
+from ferry_types.messages import Renewal, VmStopped, VotesRecorded
 
 
 def evict(bench: Bench, node: str = "h1") -> list[Command]:
@@ -83,3 +83,35 @@ def test_an_evicted_host_may_join_as_a_new_node() -> None:
     evict(bench)
     bench.join(1, stream=7, life="life-9")
     assert bench.cluster.state.nodes["h1"].incarnation == "life-9"
+
+
+def test_a_node_keeps_its_place_until_its_vote_is_gone() -> None:
+    bench = Bench(2, forced=False)
+    assert bench.cluster.state.proposal is not None
+    bench.say(1, VotesRecorded(1))
+    assert bench.cluster.state.quorum.voters == ("uuid-1",)
+    assert not [command for command in evict(bench) if isinstance(command, Reply)]
+    commands: list[Command] = []
+    for number in (2, 3):
+        for voter in (1, 2):
+            commands += bench.say(voter, VotesRecorded(number))
+    assert answer(commands) == "h1"
+    assert nothing_is_left(bench)
+    assert bench.cluster.state.quorum.voters == ("uuid-2",)
+    assert not bench.cluster.state.evicting
+
+
+def test_a_vote_that_no_majority_takes_away_keeps_its_node() -> None:
+    bench = Bench(2, forced=False)
+    bench.say(1, VotesRecorded(1))
+    evict(bench)
+    commands: list[Command] = []
+    end = bench.now + LOST_AFTER_S + 1.0
+    while bench.now < end:
+        bench.now += 0.2
+        for number in (1, 2):
+            commands += bench.say(number, Renewal(int(bench.now * 1000)))
+        commands += bench.handle(Tick())
+    assert answer(commands).rule == "quorum"
+    assert "h1" in bench.cluster.state.nodes
+    assert not bench.cluster.state.evicting

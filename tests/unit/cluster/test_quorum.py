@@ -7,13 +7,14 @@ from tests.unit.cluster.core_bench import FAST, LOST_AFTER_S, Bench, commit_of, 
 
 from ferry_cluster.cluster import Cluster
 from ferry_cluster.commands import CheckTerm, Command, ReadWitness, ReplaceWitness, Reply
-from ferry_cluster.inputs import EvictNode, SetQuorum, Tick, WitnessAnswered, WitnessFailed
+from ferry_cluster.inputs import DeathCertified, SetQuorum, Tick, WitnessAnswered, WitnessFailed
 from ferry_cluster.records import QuorumRecord
 from ferry_types.eras import Era
 from ferry_types.errors import Refusal
 from ferry_types.events import NO_MAJORITY, QUORUM_FORCED, QUORUM_LOST
 from ferry_types.messages import (
     AcknowledgeLoss,
+    DeathCertificate,
     Grant,
     LossAcknowledged,
     RecordVotes,
@@ -190,13 +191,14 @@ def test_dynamic_votes_are_refused_in_an_era_without_them() -> None:
     assert reply.result.rule == "era"
 
 
-def test_an_evicted_voter_still_counts_until_the_votes_have_changed() -> None:
+def test_a_voter_whose_name_was_taken_by_another_host_counts_until_the_votes_have_changed() -> None:
     bench = Bench(3, forced=False)
     for number in range(1, 7):
         for voter in (1, 2, 3):
             bench.say(voter, VotesRecorded(number))
     assert bench.cluster.state.quorum.voters == ("uuid-1", "uuid-2", "uuid-3")
-    bench.handle(EvictNode(5, "h2"))
+    bench.handle(DeathCertified(DeathCertificate("h2", "life-2", "killed")))
+    bench.join(2, stream=7, uuid="uuid-9", life="life-9")
     [grant] = orders(bench.say(1, Renewal(70)), 1)
     assert [voter.address for voter in grant.votes.voters] == ["127.0.0.1:1", "", "127.0.0.1:1"]
     assert len(grant.votes.votes) == 3

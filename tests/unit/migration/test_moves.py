@@ -122,7 +122,7 @@ async def test_when_arming_takes_long_what_became_dirty_meanwhile_is_copied_befo
 
 
 class CopyThenClear(PageCopier):
-    """The classic bug: marks are cleared when the copy is done."""
+    """Trap 22. The classic bug: marks are cleared when the copy is done."""
 
     _uncleared: NDArray[np.int64]
 
@@ -367,6 +367,13 @@ async def test_a_cancelled_move_gives_back_its_marks(failpoint: str) -> None:
         if failpoint != "source.connecting":
             await ends.target.refusal()
         await assert_runs_on(ends, [3])
+
+
+async def test_marks_that_are_not_given_back_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap 23."""
+    monkeypatch.setattr(PageCopier, "give_back", lambda _copier: None)
+    with pytest.raises(AssertionError):
+        await test_a_cancelled_move_gives_back_its_marks("source.copying")
 
 
 async def test_a_failpoint_that_fails_ends_the_attempt() -> None:
