@@ -30,7 +30,14 @@ REQUESTS: Final = (
 HOSTS: Final = ("kill", "isolate", "freeze", "freeze", "guest", "hand-over", "hand-over")
 STREAMS: Final = ("cut", "drop", "stall", "stall", "part", "split", "mute", "witness")
 COORDINATORS: Final = ("coordinator", "successor", "frozen coordinator")
-MOODS: Final = (HOSTS, STREAMS, COORDINATORS, STREAMS + COORDINATORS, HOSTS + STREAMS + COORDINATORS)
+MOODS: Final = (
+    HOSTS,
+    STREAMS,
+    COORDINATORS,
+    ("hand-over",),
+    STREAMS + COORDINATORS,
+    HOSTS + STREAMS + COORDINATORS,
+)
 """What goes wrong in one seed: everything at once would leave no move the time to be committed."""
 
 HASTE_S_MAX: Final = 0.12
