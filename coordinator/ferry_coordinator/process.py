@@ -13,7 +13,6 @@ from ferry.v1 import admin_pb2, admin_pb2_grpc, membership_pb2, membership_pb2_g
 from ferry_cluster.cluster import Cluster, ClusterSettings
 from ferry_coordinator.adapters.sqlite_store import SqliteStore
 from ferry_coordinator.admin_service import AdminService
-from ferry_coordinator.directory_lock import exclusive_directory
 from ferry_coordinator.driver import STOPPING, Driver
 from ferry_coordinator.journal import Journal
 from ferry_coordinator.membership_service import MembershipService, NodeStreams
@@ -25,6 +24,7 @@ from ferry_coordinator.watchers import Watchers
 from ferry_wire import topics
 from ferry_wire.addresses import announce_address
 from ferry_wire.bus import Bus, open_bus
+from ferry_wire.files import exclusive_directory
 from ferry_wire.scrape import served_metrics
 from ferry_wire.servers import BoundServer, create_server
 from ferry_wire.witness import WitnessClient
@@ -54,7 +54,8 @@ async def serve(settings: CoordinatorSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     async with AsyncExitStack() as stack:
-        stack.enter_context(exclusive_directory(settings.dir))
+        # Two coordinators on one directory would depose each other until an operator notices.
+        stack.enter_context(exclusive_directory(settings.dir, "coordinator"))
         store = await SqliteStore.open(settings.dir / STORE_NAME)
         stack.push_async_callback(_close_store, store)
         # Bound before the term begins: a port in use changes nothing in the store.

@@ -72,6 +72,7 @@ def test_coordinator_back_within_a_lease_is_not_noticed(cluster: Cluster) -> Non
     assert reply.step >= first.step
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("away_s", [5.0, pytest.param(60.0, marks=pytest.mark.chaos)])
 def test_a_coordinator_that_is_away_pauses_nobody(cluster: Cluster, away_s: float) -> None:
     vm = cluster.create("a", "n1", workload="web")
