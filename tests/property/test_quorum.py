@@ -132,6 +132,22 @@ def test_a_host_cut_off_from_everything_pauses_and_its_vms_run_elsewhere() -> No
     assert not world.agents["n1"].host.state.images
 
 
+def test_in_profile_windows_a_dead_host_is_given_up_after_its_lease_within_a_beat() -> None:
+    windows = PROFILES["windows"]
+    world = World(Size(hosts=3, profile="windows"), Clockwork(1))
+    world.run_until(lambda: all_up(world) and settled(world))
+    world.run(3 * windows.beat_s)
+    world.kill_host("n1")
+    cluster = world.cluster
+    assert cluster is not None
+    lease_until = cluster.state.attendance["n1"].lease_until
+    assert lease_until is not None
+    renewed_at = lease_until - windows.coordinator_span_s
+    world.run_until(lambda: not cluster.state.nodes["n1"].up, step_s=0.01)
+    given_up_after_s = world.now * world.reigns[-1].clock_rate - renewed_at
+    assert windows.lease_s < given_up_after_s < windows.lease_s + windows.beat_s
+
+
 def test_a_minority_that_reaches_the_coordinator_runs_on_without_failovers() -> None:
     world = ready_world(3)
     for name, node in (("a", "n1"), ("b", "n2")):
