@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.simulation.test_planted_bugs import Plant
+from tests.simulation.test_planted_bugs import SEEDS, Plant, is_noticed
 
 from ferry_cluster import quorum, rounds, witness
 from ferry_cluster.commands import Command, Commit
 from ferry_cluster.inputs import Event, HostMessage
-from ferry_cluster.records import NodeRecord, QuorumRecord
+from ferry_cluster.records import NodeRecord
 from ferry_cluster.state import FailoverRound
 from ferry_cluster.turn import Turn as ClusterTurn
 from ferry_host import host as host_module
@@ -25,13 +25,17 @@ from ferry_host.turn import Turn as HostTurn
 from ferry_sim.network import Network
 from ferry_sim.processes import Agent, Reign
 from ferry_sim.store import CheckedStore
-from ferry_sim.storm import PAIR, SHORT, VOTES, Course, Storm
+from ferry_sim.storm import PAIR, SHORT, VOTES, Course
 from ferry_sim.world import World
 from ferry_types.messages import Grant, HostOrder, Renewal
-from ferry_types.quorum import Acknowledgement, Claim, VotingRecord, WitnessPromise, WitnessRecord
-
-SEEDS = range(300)
-
+from ferry_types.quorum import (
+    Acknowledgement,
+    Claim,
+    VotingRecord,
+    WitnessPromise,
+    WitnessRecord,
+    is_majority,
+)
 
 # --- rounds ---------------------------------------------------------------------------------------
 
@@ -216,17 +220,13 @@ def two_vote_set_changes_at_once(patch: pytest.MonkeyPatch) -> None:
     def jump(_state: object, voters: tuple[str, ...], voting_witness: str) -> tuple[tuple[str, ...], str]:
         return voters, voting_witness
 
-    votes = QuorumRecord.votes.fget  # type: ignore[attr-defined]
     adopt = quorum._adopt_if_recorded
 
     def adopt_by_the_new(turn: ClusterTurn) -> None:
-        proposal = turn.state.proposal
-        if proposal is not None and proposal.recorded:
-            patch.setattr(QuorumRecord, "votes", property(lambda _record: frozenset[str]()))
-            before = turn.state.quorum
-            patch.setattr(QuorumRecord, "votes", property(votes))
+        proposal, before = turn.state.proposal, turn.state.quorum
+        if proposal is not None:
             new = replace(before, voters=proposal.voters, voting_witness=proposal.voting_witness)
-            if 2 * len(proposal.recorded & votes(new)) > len(votes(new)):
+            if is_majority(proposal.recorded, new.votes):
                 turn.state.proposal = replace(proposal, recorded=proposal.recorded | before.votes)
         adopt(turn)
 
@@ -278,11 +278,3 @@ def test_a_planted_bug_is_noticed(
 ) -> None:
     plant(monkeypatch)
     assert any(is_noticed(seed, course) for seed in SEEDS)
-
-
-def is_noticed(seed: int, course: Course) -> bool:
-    try:
-        Storm(seed, course).run()
-    except AssertionError:
-        return True
-    return False

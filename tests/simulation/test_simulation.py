@@ -11,7 +11,7 @@ from ferry_host import moves
 from ferry_sim import __main__ as command
 from ferry_sim.__main__ import Outcome, run_seeds
 from ferry_sim.coverage import Coverage
-from ferry_sim.storm import LONG
+from ferry_sim.storm import LONG, PAIR, VOTES, Course
 from ferry_types.messages import ResumeSource
 
 SEEDS = 50
@@ -25,6 +25,12 @@ def outcomes() -> list[Outcome]:
 @pytest.mark.timeout(240)
 def test_no_seed_is_violated(outcomes: list[Outcome]) -> None:
     assert [outcome.violation for outcome in outcomes] == [""] * SEEDS
+
+
+@pytest.mark.parametrize("course", [VOTES, PAIR], ids=["votes", "pair"])
+def test_no_seed_is_violated_in_which_voters_are_lost(course: Course) -> None:
+    for outcome in run_seeds(range(30), course, jobs=1):
+        assert not outcome.violation, f"seed {outcome.seed}: {outcome.violation}"
 
 
 def test_every_seed_is_as_hard_as_it_claims_to_be(outcomes: list[Outcome]) -> None:
