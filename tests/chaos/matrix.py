@@ -75,6 +75,7 @@ def linked_cluster(directory: Path) -> Iterator[LinkedCluster]:
             cluster.start_linked(name)
         cluster.wait_up(SOURCE, TARGET, SPARE)
         cluster.wait_votes()
+        cluster.let_votes_be_known()
         yield cluster
     finally:
         cluster.close()

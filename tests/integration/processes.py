@@ -83,15 +83,14 @@ class Cluster:
         self.start("coordinator", command)
         return self.address("coordinator")
 
-    def start_witness(self, *options: str) -> str:
-        """A file-share witness; started again, it keeps its records and takes another port. Its address."""
+    def start_witness(self, *options: str) -> None:
+        """A file-share witness; started again, it keeps its records and takes another port."""
         (self.directory / "witness.address").unlink(missing_ok=True)
         command = [
             sys.executable, "-m", "ferry_witness", "--dir", str(self.directory / "witness"),
             "--address-file", str(self.directory / "witness.address"), *options,
         ]  # fmt: skip
         self.start("witness", command)
-        return self.address("witness")
 
     def restart_coordinator(self) -> None:
         """Start it again where it was."""
@@ -179,12 +178,15 @@ class Cluster:
         return answer
 
     def use_witness(self) -> None:
-        """Start a witness and name it to the cluster."""
-        self.set_quorum(witness=self.start_witness())
+        """Name the witness that was started to the cluster."""
+        self.set_quorum(witness=self.address("witness"))
 
     def wait_votes(self) -> None:
-        """Until everybody who should has a vote, and hosts know of it from their grants."""
+        """Until everybody who should has a vote."""
         eventually(lambda: not self.quorum().reason, what="votes")
+
+    def let_votes_be_known(self) -> None:
+        """Hosts learn with their grants who votes: give them two beats."""
         time.sleep(2 * PROFILES[self.profile].beat_s)
 
     def events(self) -> list[events_pb2.Event]:
@@ -314,6 +316,8 @@ def running_cluster(
     """
     cluster = Cluster(directory, profile)
     try:
+        if hosts % 2 == 0:
+            cluster.start_witness()
         cluster.start_coordinator()
         if hosts % 2 == 0:
             cluster.use_witness()

@@ -134,6 +134,7 @@ def published_cluster(kind: str, directory: Path) -> Iterator[tuple[Cluster, Bro
     broker.start()
     cluster = Cluster(directory)
     try:
+        cluster.start_witness()
         cluster.start_coordinator("--broker", broker.address)
         cluster.use_witness()
         for name in ("n1", "n2"):

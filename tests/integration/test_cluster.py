@@ -77,6 +77,7 @@ def test_coordinator_back_within_a_lease_is_not_noticed(cluster: Cluster) -> Non
 def test_a_coordinator_that_is_away_pauses_nobody(cluster: Cluster, away_s: float) -> None:
     vm = cluster.create("a", "n1", workload="web")
     first = echo_once(vm.echo_address, "a")
+    cluster.let_votes_be_known()
     cluster.kill("coordinator")
     end = time.monotonic() + away_s
     while time.monotonic() < end:
@@ -95,6 +96,7 @@ def test_a_coordinator_that_is_away_pauses_nobody(cluster: Cluster, away_s: floa
 
 def test_a_host_without_coordinator_and_majority_pauses_and_says_so(cluster: Cluster) -> None:
     vm = cluster.create("a", "n1", workload="web")
+    cluster.let_votes_be_known()
     for name in ("coordinator", "witness", "n2"):
         cluster.kill(name)
     trace = cluster.directory / "n1.trace"

@@ -116,6 +116,7 @@ def test_a_machine_cut_off_from_everything_pauses_and_its_vms_run_elsewhere(
     cluster: Cluster, machines: Machines
 ) -> None:
     cluster.create("a", "n1", workload="web")
+    cluster.let_votes_be_known()
     machines.plug(1, "down")
     cut_at = time.monotonic()
     eventually(lambda: cluster.vm("a").node in ("n2", "n3"), what="failover")
@@ -134,6 +135,7 @@ def test_a_machine_that_reaches_the_others_runs_on_without_the_coordinator(
     cluster: Cluster, machines: Machines
 ) -> None:
     vm = cluster.create("a", "n1", workload="web")
+    cluster.let_votes_be_known()
     machines.plug(0, "down")
     time.sleep(3 * FAST.lease_s)
     machines.plug(0, "up")

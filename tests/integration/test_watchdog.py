@@ -31,6 +31,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Two hosts under their watchdogs."""
     own = Cluster(tmp_path)
     try:
+        own.start_witness()
         own.start_coordinator()
         own.use_witness()
         for name in ("n1", "n2"):
