@@ -12,14 +12,13 @@ from typing import Any, Final
 
 import grpc.aio
 import structlog
-from google.protobuf import json_format
 
 from ferry.v1 import quorum_pb2, quorum_pb2_grpc
 from ferry_host import commands, inputs
 from ferry_types.errors import FerryError, failed
 from ferry_types.quorum import PromiseRequest, VotingRecord
 from ferry_wire.channels import Channels
-from ferry_wire.conversion import from_proto, to_proto
+from ferry_wire.conversion import from_json, from_proto, to_json, to_proto
 from ferry_wire.files import write_durably
 from ferry_wire.status import answered
 from ferry_wire.witness import CALL_S, WitnessClient
@@ -40,10 +39,10 @@ def read_votes(directory: Path) -> VotingRecord | None:
     path = directory / VOTES_NAME
     try:
         text = path.read_text(encoding="utf-8")
-        return from_proto(json_format.Parse(text, quorum_pb2.VotingRecord()), VotingRecord)
+        return from_json(text, quorum_pb2.VotingRecord, VotingRecord)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, json_format.ParseError, FerryError) as error:
+    except (OSError, ValueError) as error:
         raise FerryError(
             failed(
                 f"{path} cannot be read: {error}",
@@ -73,9 +72,8 @@ class Ballots:
         self._to_keep.put_nowait(command.record)
 
     def ask(self, command: commands.AskPromise) -> None:
-        """Ask a voter whose address is known."""
-        if command.voter.address:
-            self._spawn(self._ask(command))
+        """Ask a voter."""
+        self._spawn(self._ask(command))
 
     def answer(self, command: commands.AnswerPromise) -> None:
         """Answer a peer that has asked."""
@@ -112,9 +110,8 @@ class Ballots:
     async def _keep_all(self) -> None:
         while True:
             record = await self._to_keep.get()
-            text = json_format.MessageToJson(to_proto(record, quorum_pb2.VotingRecord))
             try:
-                await asyncio.to_thread(write_durably, self._path, f"{text}\n")
+                await asyncio.to_thread(write_durably, self._path, to_json(record))
             except OSError as error:
                 _log.error("a vote is not kept, and so not given", path=str(self._path), error=str(error))
             else:

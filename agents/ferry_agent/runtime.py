@@ -168,7 +168,9 @@ class HostRuntime:
         if self._lease_timer is not None:
             self._lease_timer.cancel()
             self._lease_timer = None
-        if command.deadline_s is not None:
+        if command.deadline_s is None:
+            _log.warning("the lease has run out: guests are paused", reason=command.because)
+        else:
             delay_s = command.deadline_s - time.monotonic()
             self._lease_timer = self._loop.call_later(
                 max(0.0, delay_s), lambda: self.submit(inputs.LeaseTimer())

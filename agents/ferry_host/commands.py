@@ -16,9 +16,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class SetDeadline:
-    """Guests may run while the monotonic clock is below this; None closes the gate at once (rule L1)."""
+    """Guests may run while the monotonic clock is below this; None closes the gate at once (rule L1).
+
+    ``because``: why there is none.
+    """
 
     deadline_s: float | None
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)

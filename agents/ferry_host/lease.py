@@ -24,12 +24,12 @@ def check_deadline(turn: Turn) -> None:
     """First thing in every turn: has the lease run out?"""
     if turn.state.deadline_s is not None and turn.now >= turn.state.deadline_s:
         turn.state.deadline_s = None
-        turn.do(SetDeadline(None))
         if (poll := turn.state.poll) is not None:
             others = poll.votes.votes - {turn.state.identity.uuid}
             promised = f"{len(poll.given & poll.votes.votes)} of {len(poll.votes.votes)} votes promised"
             why = promised if others else "there is no other vote than its own"
             turn.state.paused_because = f"it had lost the coordinator, and {why}"
+        turn.do(SetDeadline(None, turn.state.paused_because))
         _begin_session(turn)
 
 

@@ -29,10 +29,11 @@ def ask_if_due(turn: Turn) -> None:
     poll = state.poll = Poll(state.next_poll, turn.now, claim, votes)
     state.next_poll += 1
     for each in votes.voters:
-        if each.uuid != state.identity.uuid:
+        if each.uuid == state.identity.uuid:
+            if not voter.promise(turn, claim, timing.lease_s):
+                _count(turn, poll, each.uuid)
+        elif each.address:
             turn.do(AskPromise(poll.number, each, PromiseRequest(each.uuid, timing.lease_s, claim)))
-        elif not voter.promise(turn, claim, timing.lease_s):
-            _count(turn, poll, each.uuid)
     if votes.witness:
         turn.do(ReadWitness(poll.number, votes.witness))
 

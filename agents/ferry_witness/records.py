@@ -8,19 +8,15 @@
 What is told is only ever what will last: a record is in memory, from where it is told, once its file is safe.
 """
 
-import json
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
-
-from google.protobuf import json_format
 
 from ferry.v1 import quorum_pb2
 from ferry_types.errors import FerryError, failed, malformed, refused
 from ferry_types.names import validate_name
 from ferry_types.quorum import NO_RECORD, WitnessRecord
-from ferry_wire.conversion import from_proto
+from ferry_wire.conversion import from_json, to_json
 from ferry_wire.files import flush_directory, unusable_directory, write_durably
 
 OWNER: Final = "witness"
@@ -74,7 +70,7 @@ class Records:
                     "use another one",
                 )
             )
-        text = json.dumps(asdict(record), indent=2) + "\n"
+        text = to_json(record)
         if len(text) > RECORD_BYTES_MAX:
             raise FerryError(
                 malformed(f"a record of {len(text)} bytes is too large: allowed are {RECORD_BYTES_MAX}")
@@ -99,15 +95,13 @@ def _read(path: Path) -> WitnessRecord:
             text = file.read(RECORD_BYTES_MAX + 1)
         if len(text) > RECORD_BYTES_MAX:
             raise ValueError(f"it is larger than {RECORD_BYTES_MAX} bytes")
-        record = from_proto(json_format.Parse(text, quorum_pb2.WitnessRecord()), WitnessRecord)
+        record = from_json(text, quorum_pb2.WitnessRecord, WitnessRecord)
         if record.revision == 0:
             raise ValueError("it has no revision")
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    except (ValueError, json_format.ParseError) as error:
+    except ValueError as error:
         raise _unreadable(path, str(error)) from error
-    except FerryError as error:
-        raise _unreadable(path, error.refusal.message) from error
     return record
 
 

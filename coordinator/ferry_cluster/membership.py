@@ -58,7 +58,7 @@ def on_join(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None
         if former is not None and former.stream != stream:
             turn.close(former.stream, _claimed(join.name))
         turn.state.pending[join.name] = PendingJoin(stream, envelope, turn.now)
-        reason = f"the former agent of {join.name} may still run: waiting until that is known to be lost"
+        reason = f"the former agent of {join.name} may still run: waiting until it is known to be lost"
         turn.tell(stream, envelope.incarnation, envelope.session, Wait(reason, turn.settings.timing.lease_s))
         turn.attend(join.name, turn.state.attendance[join.name])
 
@@ -240,7 +240,7 @@ def judge(turn: Turn) -> None:
         if present.lease_until is None:
             continue
         ran_out = turn.now >= max(present.lease_until, turn.state.judge_after)
-        if ran_out and rounds.is_decided(turn, turn.state.nodes[name]):
+        if ran_out and rounds.put_to_vote(turn, turn.state.nodes[name]):
             span_s = turn.settings.timing.coordinator_span_s
             _lose(turn, name, present, f"it renewed no lease for {span_s:.2f} s{rounds.verdict(turn, name)}")
 

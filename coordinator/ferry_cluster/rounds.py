@@ -14,8 +14,8 @@ from ferry_types.messages import AcknowledgeLoss, LossAcknowledged
 from ferry_types.quorum import Acknowledgement, VotingRecord, is_majority
 
 
-def is_decided(turn: Turn, node: NodeRecord) -> bool:
-    """Whether a majority has acknowledged that node's loss; asks those who have not.
+def put_to_vote(turn: Turn, node: NodeRecord) -> bool:
+    """Ask who has not acknowledged that node's loss, and tell whether a majority has.
 
     Nobody is asked in a reign that an admin has forced.
     """
@@ -39,10 +39,8 @@ def is_decided(turn: Turn, node: NodeRecord) -> bool:
 
 def verdict(turn: Turn, node: str) -> str:
     """Who has acknowledged a loss, in words; nothing where nobody was asked."""
-    known, votes = turn.state.rounds.get(node), turn.state.quorum.votes
-    if known is None:
-        return ""
-    return f", and {len(known.acknowledged & votes)} of {len(votes)} votes acknowledge its loss"
+    given = turn.state.acknowledged_by(node)
+    return f", and {given} acknowledge its loss" if given else ""
 
 
 def _ask(turn: Turn, node: NodeRecord, open_round: FailoverRound) -> None:

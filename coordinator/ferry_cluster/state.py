@@ -211,6 +211,11 @@ class ClusterState:
 
     # --- questions that several rules ask ---------------------------------------------------------
 
+    def acknowledged_by(self, node: str) -> str:
+        """How many have acknowledged a node's loss (``1 of 3 votes``); empty if nobody was asked."""
+        known, votes = self.rounds.get(node), self.quorum.votes
+        return "" if known is None else f"{len(known.acknowledged & votes)} of {len(votes)} votes"
+
     def active_migrations(self) -> list[MigrationRecord]:
         """Moves that have not ended, oldest request first."""
         active = [move for move in self.migrations.values() if move.state not in ENDED]

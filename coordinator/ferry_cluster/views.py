@@ -119,10 +119,11 @@ def quorum_view(settings: ClusterSettings, state: ClusterState) -> QuorumView:
 
 
 def _quorum_reason(state: ClusterState) -> str:
-    record = state.quorum
-    for name, known in sorted(state.rounds.items()):
-        given = len(known.acknowledged & record.votes)
-        return f"the loss of {name} is acknowledged by {given} of {len(record.votes)} votes"
+    if state.rounds:
+        losses = (
+            f"{state.acknowledged_by(name)} acknowledge the loss of {name}" for name in sorted(state.rounds)
+        )
+        return "; ".join(losses)
     if state.proposal is not None:
         recorded = len(state.proposal.recorded)
         return f"vote set {state.proposal.number} is about to take effect: {recorded} have recorded it"
@@ -132,10 +133,8 @@ def _quorum_reason(state: ClusterState) -> str:
 def _node_state(state: ClusterState, name: str) -> tuple[NodeState, str]:
     """What to call it, and why it is not up."""
     present = state.attendance.get(name)
-    judged = ""
-    if (known := state.rounds.get(name)) is not None:
-        votes = state.quorum.votes
-        judged = f"{len(known.acknowledged & votes)} of {len(votes)} votes acknowledge its loss"
+    given = state.acknowledged_by(name)
+    judged = f"{given} acknowledge its loss" if given else ""
     if name in state.pending:
         return NodeState.JOINING, f"waits until its former life is known to be lost; {judged}".rstrip("; ")
     if not state.nodes[name].up:

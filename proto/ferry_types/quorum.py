@@ -93,10 +93,6 @@ class VotingRecord:
                 return f"its loss was acknowledged in round {given.round} of term {given.term}"
         return ""
 
-    def has_acknowledged(self, wanted: Acknowledgement) -> bool:
-        """Whether this very acknowledgement is kept."""
-        return wanted in self.acknowledged
-
     def acknowledging(self, given: Acknowledgement) -> "VotingRecord":
         """With an acknowledgement; of two against one host, that of the later round is kept."""
         same = [known for known in self.acknowledged if known.node == given.node]

@@ -11,15 +11,17 @@ What arrives is not trusted: an unknown word, an absent body or nested message, 
 that is not finite, and a specification out of range raise FerryError (malformed), naming the field.
 """
 
+import json
 import math
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Final, NoReturn, TypeVar
 
+from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -96,6 +98,23 @@ def from_proto(message: Message, data_type: type[D]) -> D:
 
 
 # --- plans --------------------------------------------------------------------------------------
+
+
+def to_json(value: Any) -> str:
+    """A value as a process keeps it in a file that people can read; the fields' names are the message's."""
+    return json.dumps(asdict(value), indent=2) + "\n"
+
+
+def from_json(text: str, message_type: type[Message], data_type: type[D]) -> D:
+    """Read what ``to_json`` wrote. Raises ValueError: it is no JSON, or not of that type."""
+    if not text.lstrip().startswith("{"):  # the library takes an empty array for an empty object
+        raise ValueError("it is no JSON object")
+    try:
+        return from_proto(json_format.Parse(text, message_type()), data_type)
+    except json_format.ParseError as error:
+        raise ValueError(str(error)) from error
+    except FerryError as error:
+        raise ValueError(error.refusal.message) from error
 
 
 @dataclass(frozen=True, slots=True)

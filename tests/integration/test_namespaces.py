@@ -1,5 +1,6 @@
 """Several machines: coordinator and agents in network namespaces with addresses of their own."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -23,18 +24,25 @@ def ip(*arguments: str) -> None:
 
 
 class Machines:
-    """One bridge and four namespaces on it, named after this process; the first is the coordinator's."""
+    """One bridge and four namespaces on it; the first is the coordinator's.
+
+    Their names are this process's and this object's alone: the kernel takes a deleted namespace's
+    cables away in its own time, and until then their names are taken.
+    """
+
+    made = itertools.count()
 
     def __init__(self) -> None:
-        self.bridge = f"fb{os.getpid()}"
-        self.names = [f"ferry-{os.getpid()}-{number}" for number in range(4)]
+        self.name = f"{os.getpid()}-{next(self.made)}"
+        self.bridge = f"fb{self.name}"
+        self.names = [f"ferry-{self.name}-{number}" for number in range(4)]
 
     def make(self) -> None:
         ip("link", "add", self.bridge, "type", "bridge")
         ip("addr", "add", f"{NETWORK}.254/24", "dev", self.bridge)
         ip("link", "set", self.bridge, "up")
         for number, name in enumerate(self.names):
-            outer, inner = self.cable(number), f"fw{os.getpid()}{number}"
+            outer, inner = self.cable(number), f"fw{self.name}-{number}"
             ip("netns", "add", name)
             ip("link", "add", outer, "type", "veth", "peer", "name", inner, "netns", name)
             ip("link", "set", outer, "master", self.bridge, "up")
@@ -43,13 +51,14 @@ class Machines:
             ip("-n", name, "link", "set", "lo", "up")
 
     def remove(self) -> None:
-        for name in self.names:
+        for number, name in enumerate(self.names):
+            subprocess.run(["ip", "link", "del", self.cable(number)], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
 
     def cable(self, number: int) -> str:
         """The switch's end of it."""
-        return f"fv{os.getpid()}{number}"
+        return f"fv{self.name}-{number}"
 
     def plug(self, number: int, state: str) -> None:
         """Put a machine's cable ``up`` or ``down``."""

@@ -105,7 +105,7 @@ def test_no_promise_revives_a_lapsed_lease() -> None:
     assert isinstance(asked, commands.AskPromise)
     bench.now += FAST.lease_s
     done = bench.handle(inputs.PromiseAnswered(asked.poll, "u2", ""))
-    assert done[0] == commands.SetDeadline(None)
+    assert done[0] == commands.SetDeadline(None, "it had lost the coordinator, and 1 of 3 votes promised")
     [join] = reports(done)
     assert isinstance(join, Join)
     assert join.paused_because == "it had lost the coordinator, and 1 of 3 votes promised"
