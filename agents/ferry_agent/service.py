@@ -29,7 +29,6 @@ from ferry_host import inputs
 from ferry_host.state import HostIdentity
 from ferry_types.errors import FerryError, failed
 from ferry_types.quorum import NO_VOTES, VotingRecord
-from ferry_types.vms import Capacity
 from ferry_wire import topics
 from ferry_wire.addresses import announce_address
 from ferry_wire.buffers import keep_freed_buffers
@@ -69,7 +68,7 @@ async def serve(settings: AgentSettings) -> None:
             incarnation=claimed.incarnation,
             address=address,
             echo_address=settings.advertised(echo_port.address),
-            capacity=Capacity(settings.memory, settings.processors, settings.migration_limit),
+            capacity=settings.capacity,
             version=version("hyperferry"),
         )
         votes = _former_votes(settings.dir, claimed)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from ferry_types.eras import Era
 from ferry_types.errors import FerryError
 from ferry_types.limits import (
     HOST_MEMORY_BYTES_DEFAULT,
@@ -16,7 +17,9 @@ from ferry_types.limits import (
 )
 from ferry_types.names import validate_name
 from ferry_types.quorum import WITNESS
+from ferry_types.roles import SWITCH_DEFAULT, validate_names
 from ferry_types.units import format_size
+from ferry_types.vms import DOMAIN_DEFAULT, Capacity, Processor
 from ferry_wire.addresses import Address, parse_address
 from ferry_wire.process_settings import (
     LISTEN_DEFAULT,
@@ -39,6 +42,9 @@ HOST_MEMORY_BYTES_MAX: Final = 4 * 2**40
 PROCESSORS_MAX: Final = 320
 """Logical processors of a host: Hyper-V 2012 and 2012 R2."""
 
+GENERATION_MAX: Final = 99
+"""Of a processor model: more than any vendor has brought out."""
+
 COORDINATOR_VARIABLE: Final = "FERRY_COORDINATOR"
 """Names the coordinator to every command."""
 
@@ -47,6 +53,26 @@ def _node_name(text: str) -> str:
     if text == WITNESS:
         raise ValueError(f"node name {text!r} is the witness's: choose another one")
     return validate_name(text, "node name")
+
+
+def _processor(text: str) -> str:
+    vendor, _, generation = text.partition(":")
+    if not (generation.isascii() and generation.isdigit() and 1 <= int(generation) <= GENERATION_MAX):
+        raise ValueError(
+            f"{text!r} is no processor model: give a vendor and a generation from 1 to {GENERATION_MAX}, "
+            "such as intel:4"
+        )
+    return f"{validate_name(vendor, 'processor vendor')}:{int(generation)}"
+
+
+def _switches(text: str) -> str:
+    names = tuple(text.split(",")) if text else ()
+    validate_names(names, "switch name")
+    return text
+
+
+def _domain(text: str) -> str:
+    return validate_name(text, "domain")
 
 
 def _host_memory(size_bytes: int) -> int:
@@ -102,6 +128,19 @@ class AgentSettings(ObservedSettings):
         le=MIGRATION_LIMIT_MAX,
         description="live migrations at a time, in and out together",
     )
+    processor: Annotated[str, AfterValidator(_processor), Shown("VENDOR:GENERATION")] = Field(
+        default="intel:1",
+        description="processor model that it plays; a later generation has all that earlier ones had",
+    )
+    switches: Annotated[str, AfterValidator(_switches), Shown("NAME[,NAME...]")] = Field(
+        default=SWITCH_DEFAULT, description="its virtual switches"
+    )
+    domain: Annotated[str, AfterValidator(_domain)] = Field(
+        default=DOMAIN_DEFAULT, description="Active Directory domain that it belongs to"
+    )
+    level: Annotated[Era, Shown("|".join(Era))] | None = Field(
+        default=None, description="Windows release that it plays; else that of its cluster"
+    )
     watchdog_patience: Duration | None = Field(
         default=None,
         description="after how long a silence of the agent its watchdog kills it; else five leases",
@@ -144,6 +183,20 @@ class AgentSettings(ObservedSettings):
                 "machine that they can reach"
             )
         return self
+
+    @property
+    def capacity(self) -> Capacity:
+        """What it tells the cluster of itself."""
+        vendor, _, generation = self.processor.partition(":")
+        return Capacity(
+            self.memory,
+            self.processors,
+            self.migration_limit,
+            Processor(vendor, int(generation)),
+            tuple(self.switches.split(",")) if self.switches else (),
+            self.domain,
+            self.level or "",
+        )
 
     def advertised(self, bound: str) -> str:
         """How peers reach what listens on ``bound`` (``host:port``): the advertised host, and its port."""

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from ferry_cluster.records import Stuck
 from ferry_types.messages import DeathCertificate, HostEnvelope
 from ferry_types.migrations import MigrationOptions
 from ferry_types.quorum import WitnessRecord
+from ferry_types.roles import NO_RULES, RoleChanges, RoleRules
 from ferry_types.vms import VmSpec
 
 
@@ -32,7 +34,12 @@ class DeathCertified:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time went by. Sent at least once a beat."""
+    """Time went by. Sent at least once a beat.
+
+    ``wall_us``: Unix time, microseconds, for what admins put into hours; no lease is counted by it.
+    """
+
+    wall_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,16 @@ class CreateVm:
     spec: VmSpec
     node: str
     start: bool
+    rules: RoleRules = NO_RULES
+
+
+@dataclass(frozen=True, slots=True)
+class SetVm:
+    """An admin changes what the cluster heeds for a VM."""
+
+    request: int
+    vm: str
+    changes: RoleChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +124,60 @@ class CancelMove:
 
 @dataclass(frozen=True, slots=True)
 class EvictNode:
-    """An admin removes a node from the cluster, dead or alive."""
+    """An admin removes a node from the cluster, dead or alive; ``force``: its VMs fail over."""
 
     request: int
     node: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PauseNode:
+    """An admin wants no VM to come to a node any more; those that it has stay."""
+
+    request: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainNode:
+    """An admin wants a node paused and emptied. ``to``: onto that host; empty: the best for each VM.
+
+    ``within_s``: then the drain is given up; None: never. ``seed``: random; moves' tokens are made from it.
+    """
+
+    request: int
+    node: str
+    to: str
+    within_s: float | None
+    stuck: Stuck
+    seed: str
+    requested_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeNode:
+    """An admin lets a node take VMs again, or out of quarantine; ``failback``: what was drained comes home.
+
+    ``seed``: random; the moves' tokens are made from it.
+    """
+
+    request: int
+    node: str
+    failback: bool
+    seed: str
+    requested_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """An admin chooses for the whole cluster; None: as it is."""
+
+    request: int
+    enforced_anti_affinity: bool | None = None
+    quarantine_threshold: int | None = None
+    quarantine_period_s: float | None = None
+    quarantine_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +189,19 @@ class SetQuorum:
     dynamic: bool | None
 
 
-AdminRequest = CreateVm | TurnOnVm | TurnOffVm | RemoveVm | MigrateVm | CancelMove | EvictNode | SetQuorum
+AdminRequest = (
+    CreateVm
+    | SetVm
+    | TurnOnVm
+    | TurnOffVm
+    | RemoveVm
+    | MigrateVm
+    | CancelMove
+    | PauseNode
+    | DrainNode
+    | ResumeNode
+    | EvictNode
+    | SetPolicy
+    | SetQuorum
+)
 Event = HostMessage | StreamClosed | DeathCertified | Tick | WitnessAnswered | WitnessFailed | AdminRequest

@@ -30,7 +30,7 @@ from ferry_types.messages import (
     VmRunning,
     VmStopped,
 )
-from ferry_types.vms import Priority
+from ferry_types.roles import Priority
 
 _START_ORDER = {priority: rank for rank, priority in enumerate(Priority)}
 

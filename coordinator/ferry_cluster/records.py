@@ -9,12 +9,17 @@ from enum import StrEnum
 
 from ferry_types.migrations import MigrationFigures, MigrationOptions, MigrationState
 from ferry_types.quorum import WITNESS
+from ferry_types.roles import NO_RULES, RoleRules
 from ferry_types.vms import Capacity, VmSpec
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A member: its identity and the last life that was admitted."""
+    """A member: its identity and the last life that was admitted.
+
+    ``paused``: it runs what it has, and gets nothing more. ``losses_us``: when it was lost of late, and until
+    when it is kept out for that; Unix time, microseconds.
+    """
 
     name: str
     uuid: str
@@ -24,6 +29,9 @@ class NodeRecord:
     capacity: Capacity
     version: str
     up: bool
+    paused: bool = False
+    losses_us: tuple[int, ...] = ()
+    quarantined_until_us: int = 0
 
     @property
     def key(self) -> str:
@@ -36,13 +44,20 @@ class VmRecord:
     """A VM and whether it is wanted to run.
 
     ``unproven`` until its first start succeeded: a refused first start takes the VM back.
-    ``reason`` says why a wanted VM does not run.
+    ``reason`` says why a wanted VM does not run. ``failovers_us``: when it was failed over of late, Unix
+    time, microseconds. ``failed_over``: it is not where somebody has put it. ``starts_at_us``: no earlier;
+    0: at once. ``preempted_by``: it is being turned off to make room for that VM.
     """
 
     spec: VmSpec
     wanted: bool
     unproven: bool = False
     reason: str = ""
+    rules: RoleRules = NO_RULES
+    failovers_us: tuple[int, ...] = ()
+    failed_over: bool = False
+    starts_at_us: int = 0
+    preempted_by: str = ""
 
     @property
     def key(self) -> str:
@@ -158,7 +173,86 @@ class MigrationRecord:
         return f"migration/{self.id}"
 
 
-Record = NodeRecord | VmRecord | Ownership | RaisedEpoch | EpochFloor | QuorumRecord | MigrationRecord
+class Stuck(StrEnum):
+    """What a drain does with a VM that no other host can take: it stays, or is turned off."""
+
+    STAY = "stay"
+    STOP = "stop"
+
+
+class DrainState(StrEnum):
+    """How far a drain is. One that was completed or has failed is kept until its node resumes."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How often a drain has tried to move a VM in vain."""
+
+    vm: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRecord:
+    """A node is to be emptied by live migration. ``to``: onto which host; empty: the best for each VM.
+
+    ``until_us``: Unix time, microseconds; 0: without deadline. ``seed``: what its moves' tokens are made
+    from. ``taken``: VMs that were on the node, which a failback brings home.
+    """
+
+    node: str
+    to: str
+    until_us: int
+    stuck: Stuck
+    seed: str
+    requested_at_us: int
+    state: DrainState = DrainState.ACTIVE
+    reason: str = ""
+    taken: tuple[str, ...] = ()
+    attempts: tuple[Attempts, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Key in the store."""
+        return f"drain/{self.node}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRecord:
+    """What an admin has chosen for the whole cluster.
+
+    ``enforced_anti_affinity``: a VM stays off rather than share a host with one of its classes. A node that
+    is lost ``quarantine_threshold`` times within ``quarantine_period_s`` is kept out for ``quarantine_s``;
+    a threshold of 0: never (era 2016).
+    """
+
+    enforced_anti_affinity: bool = False
+    quarantine_threshold: int = 3
+    quarantine_period_s: float = 3600.0
+    quarantine_s: float = 7200.0
+
+    @property
+    def key(self) -> str:
+        """Key in the store."""
+        return "policy"
+
+
+Record = (
+    NodeRecord
+    | VmRecord
+    | Ownership
+    | RaisedEpoch
+    | EpochFloor
+    | QuorumRecord
+    | MigrationRecord
+    | DrainRecord
+    | PolicyRecord
+)
+
 
 RECORD_TYPES: dict[str, type[Record]] = {
     "node": NodeRecord,
@@ -168,5 +262,7 @@ RECORD_TYPES: dict[str, type[Record]] = {
     "epoch-floor": EpochFloor,
     "quorum": QuorumRecord,
     "migration": MigrationRecord,
+    "drain": DrainRecord,
+    "policy": PolicyRecord,
 }
 """First part of a key -> type of its value."""

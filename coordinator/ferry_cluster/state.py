@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ferry_cluster.records import (
+    DrainRecord,
     EpochFloor,
     MigrationRecord,
     NodeRecord,
     Origin,
     Ownership,
+    PolicyRecord,
     QuorumRecord,
     RaisedEpoch,
     Record,
@@ -132,6 +134,8 @@ class ClusterState:
     migrations: dict[str, MigrationRecord] = field(default_factory=dict)
     epoch_floor: int = 0
     quorum: QuorumRecord = field(default_factory=QuorumRecord)
+    drains: dict[str, DrainRecord] = field(default_factory=dict)
+    policy: PolicyRecord = field(default_factory=PolicyRecord)
 
     attendance: dict[str, Attendance] = field(default_factory=dict)
     streams: dict[int, str] = field(default_factory=dict)
@@ -148,6 +152,8 @@ class ClusterState:
     """VM -> nodes that refused to start it since it was last wanted."""
     waiting: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     """("on" or "off", VM) -> admin requests to answer."""
+    wall_us: int = 0
+    """Unix time at the last tick, microseconds."""
     judge_after: float = 0.0
     last_now: float = 0.0
     round_number: int = 0
@@ -185,6 +191,10 @@ class ClusterState:
                 self.raised[record.vm] = record
             case MigrationRecord():
                 self.migrations[record.id] = record
+            case DrainRecord():
+                self.drains[record.node] = record
+            case PolicyRecord():
+                self.policy = record
             case EpochFloor():
                 self.epoch_floor = record.epoch
 

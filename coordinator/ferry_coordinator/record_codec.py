@@ -1,10 +1,12 @@
 """Records of the cluster core as the store keeps them: JSON, one form for one value.
 
 Guards compare bytes, so the same record must always give the same bytes, and what is read must be exactly
-what this release would write. ``decode_record`` checks that, and so finds a damaged value at the start
-instead of at the first commit that is guarded by it.
+what this release would write, but for fields that an earlier one did not have: they get their defaults, and
+no guarded record has any. ``decode_record`` checks that, and so finds a damaged value at the start instead of
+at the first commit that is guarded by it.
 """
 
+import json
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -34,9 +36,18 @@ def decode_record(key: str, value: bytes) -> Record:
         raise _corrupt(key, f"{place}: {first['msg']}" if place else first["msg"]) from error
     if record.key != key:
         raise _corrupt(key, f"it holds the record of {record.key}")
-    if encode_record(record) != value:
+    if not _has_form(value, encode_record(record)):
         raise _corrupt(key, "it is not in the form in which this release writes it")
     return record
+
+
+def _has_form(value: bytes, written: bytes) -> bool:
+    """Whether a value is what this release writes, or would be without fields that were added since."""
+    if value == written:
+        return True
+    fields = json.loads(written)
+    kept = {name: fields[name] for name in json.loads(value) if name in fields}
+    return json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode() == value
 
 
 def _corrupt(key: str, what: str) -> StoreError:

@@ -3,7 +3,7 @@
 Figures: the documented limits of Hyper-V and Failover Clustering of that release.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -13,6 +13,7 @@ class Era(StrEnum):
     WS2008R2 = "2008r2"
     WS2012 = "2012"
     WS2012R2 = "2012r2"
+    WS2016 = "2016"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,11 @@ class EraRules:
     """Limits and algorithms of one era."""
 
     nodes_max: int
+    vms_per_node_max: int
+    """VMs that one host runs."""
+    vms_per_cluster_max: int
+    vms_per_pair_max: int
+    """VMs of a cluster of two nodes: what one of them may run, where each must be able to take all."""
     migrations_per_host_max: int | None
     """Simultaneous live migrations per host; None: as many as the host's own setting says."""
     least_recently_used_first: bool
@@ -28,28 +34,43 @@ class EraRules:
     """Whether votes may follow the nodes that are up."""
     dynamic_witness: bool
     """Whether the witness has a vote only if it makes their number odd."""
+    resiliency: bool
+    """Whether a silent node is isolated for a resiliency period, and one that comes and goes quarantined."""
 
 
 RULES: dict[Era, EraRules] = {
     Era.WS2008R2: EraRules(
         nodes_max=16,
+        vms_per_node_max=384,
+        vms_per_cluster_max=1000,
+        vms_per_pair_max=384,
         migrations_per_host_max=1,
         least_recently_used_first=False,
         dynamic_quorum=False,
         dynamic_witness=False,
+        resiliency=False,
     ),
     Era.WS2012: EraRules(
         nodes_max=64,
+        vms_per_node_max=1024,
+        vms_per_cluster_max=8000,
+        vms_per_pair_max=8000,
         migrations_per_host_max=None,
         least_recently_used_first=True,
         dynamic_quorum=True,
         dynamic_witness=False,
+        resiliency=False,
     ),
     Era.WS2012R2: EraRules(
         nodes_max=64,
+        vms_per_node_max=1024,
+        vms_per_cluster_max=8000,
+        vms_per_pair_max=8000,
         migrations_per_host_max=None,
         least_recently_used_first=True,
         dynamic_quorum=True,
         dynamic_witness=True,
+        resiliency=False,
     ),
 }
+RULES[Era.WS2016] = replace(RULES[Era.WS2012R2], resiliency=True)

@@ -5,7 +5,11 @@ from enum import StrEnum
 
 from ferry_types.limits import PAGE_SIZE, VM_MEMORY_BYTES_MAX, VM_MEMORY_BYTES_MIN
 from ferry_types.names import validate_name
+from ferry_types.roles import SWITCH_DEFAULT, Priority
 from ferry_types.workloads import FillSpec, WorkloadSpec
+
+DOMAIN_DEFAULT = "ferry.local"
+"""The Active Directory domain that a host belongs to unless told otherwise."""
 
 
 class VmState(StrEnum):
@@ -15,17 +19,9 @@ class VmState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     PAUSED = "paused"
+    UNMONITORED = "unmonitored"
     MIGRATING = "migrating"
     FAILED = "failed"
-
-
-class Priority(StrEnum):
-    """Order of start after a failover; ``none`` stays off."""
-
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +53,39 @@ class NodeState(StrEnum):
 
     UP = "up"
     DOWN = "down"
+    PAUSED = "paused"
+    DRAINING = "draining"
     JOINING = "joining"
+    ISOLATED = "isolated"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A processor model. Those of one vendor have all that earlier generations of it had."""
+
+    vendor: str = "intel"
+    generation: int = 1
+
+
+PROCESSOR_DEFAULT = Processor()
+"""What a host has unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a host offers."""
+    """What a host offers.
+
+    ``level``: the Windows release that it plays, as an era's name; empty: that of its cluster.
+    """
 
     memory_bytes: int
     processors: int
     migration_limit: int
+    processor: Processor = PROCESSOR_DEFAULT
+    switches: tuple[str, ...] = (SWITCH_DEFAULT,)
+    domain: str = DOMAIN_DEFAULT
+    level: str = ""
 
 
 class ImagePhase(StrEnum):

@@ -25,7 +25,8 @@ from ferry_cli.output import Output, print_document, print_pairs, print_table, t
 from ferry_types.errors import ErrorCode, FerryError, failed, malformed, refused
 from ferry_types.limits import PASS_LIMIT_DEFAULT, PASS_LIMIT_MAX
 from ferry_types.migrations import MigrationOptions, MigrationType, TransportOption
-from ferry_types.vms import Priority, VmSpec
+from ferry_types.roles import Priority
+from ferry_types.vms import VmSpec
 from ferry_types.workloads import PROFILES, AccessPattern, Fill, FillSpec, resolve
 from ferry_wire.conversion import to_proto
 from ferry_wire.status import refusal_of

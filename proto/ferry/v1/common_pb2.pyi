@@ -127,25 +127,165 @@ class Capacity(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     PROCESSORS_FIELD_NUMBER: _builtins.int
     MIGRATION_LIMIT_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    SWITCHES_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """what VMs may use on this host"""
     processors: _builtins.int
     migration_limit: _builtins.int
     """simultaneous live migrations, in and out together"""
+    domain: _builtins.str
+    """of Active Directory"""
+    level: _builtins.str
+    """the Windows release that it plays (2012r2); empty: its cluster's"""
+    @_builtins.property
+    def processor(self) -> Global___Processor: ...
+    @_builtins.property
+    def switches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of its virtual switches"""
+
     def __init__(
         self,
         *,
         memory_bytes: _builtins.int = ...,
         processors: _builtins.int = ...,
         migration_limit: _builtins.int = ...,
+        processor: Global___Processor | None = ...,
+        switches: _abc.Iterable[_builtins.str] | None = ...,
+        domain: _builtins.str = ...,
+        level: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["processor", b"processor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "processors", b"processors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "processor", b"processor", "processors", b"processors", "switches", b"switches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Capacity: _TypeAlias = Capacity  # noqa: Y015
+
+@_typing.final
+class Processor(_message.Message):
+    """A model; those of one vendor have all that earlier generations of it had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENDOR_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    vendor: _builtins.str
+    generation: _builtins.int
+    def __init__(
+        self,
+        *,
+        vendor: _builtins.str = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "vendor", b"vendor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Processor: _TypeAlias = Processor  # noqa: Y015
+
+@_typing.final
+class RoleRules(_message.Message):
+    """What the cluster heeds when it chooses a host for a VM."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSSIBLE_OWNERS_FIELD_NUMBER: _builtins.int
+    PREFERRED_OWNERS_FIELD_NUMBER: _builtins.int
+    ANTI_AFFINITY_FIELD_NUMBER: _builtins.int
+    FAILBACK_FIELD_NUMBER: _builtins.int
+    FAILBACK_FROM_HOUR_FIELD_NUMBER: _builtins.int
+    FAILBACK_UNTIL_HOUR_FIELD_NUMBER: _builtins.int
+    FAILOVER_THRESHOLD_FIELD_NUMBER: _builtins.int
+    FAILOVER_PERIOD_S_FIELD_NUMBER: _builtins.int
+    START_DELAY_S_FIELD_NUMBER: _builtins.int
+    SWITCH_FIELD_NUMBER: _builtins.int
+    PROCESSOR_COMPATIBILITY_FIELD_NUMBER: _builtins.int
+    failback: _builtins.str
+    """off | now | window"""
+    failback_from_hour: _builtins.int
+    """of the day, UTC"""
+    failback_until_hour: _builtins.int
+    """not part of the window any more"""
+    failover_threshold: _builtins.int
+    """within the period; 0: without end"""
+    failover_period_s: _builtins.float
+    start_delay_s: _builtins.float
+    switch: _builtins.str
+    """virtual switch that its network adapter is connected to"""
+    processor_compatibility: _builtins.bool
+    """its guest sees no feature that older models lack"""
+    @_builtins.property
+    def possible_owners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """nodes that may run it; empty: all"""
+
+    @_builtins.property
+    def preferred_owners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """in order"""
+
+    @_builtins.property
+    def anti_affinity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """classes; VMs that share one are kept on different hosts"""
+
+    def __init__(
+        self,
+        *,
+        possible_owners: _abc.Iterable[_builtins.str] | None = ...,
+        preferred_owners: _abc.Iterable[_builtins.str] | None = ...,
+        anti_affinity: _abc.Iterable[_builtins.str] | None = ...,
+        failback: _builtins.str = ...,
+        failback_from_hour: _builtins.int = ...,
+        failback_until_hour: _builtins.int = ...,
+        failover_threshold: _builtins.int = ...,
+        failover_period_s: _builtins.float = ...,
+        start_delay_s: _builtins.float = ...,
+        switch: _builtins.str = ...,
+        processor_compatibility: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti_affinity", b"anti_affinity", "failback", b"failback", "failback_from_hour", b"failback_from_hour", "failback_until_hour", b"failback_until_hour", "failover_period_s", b"failover_period_s", "failover_threshold", b"failover_threshold", "possible_owners", b"possible_owners", "preferred_owners", b"preferred_owners", "processor_compatibility", b"processor_compatibility", "start_delay_s", b"start_delay_s", "switch", b"switch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoleRules: _TypeAlias = RoleRules  # noqa: Y015
+
+@_typing.final
+class RoleChanges(_message.Message):
+    """What an admin changes of a VM: the fields that are named; priority is one of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    priority: _builtins.str
+    """high | medium | low | none"""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """priority, or of RoleRules"""
+
+    @_builtins.property
+    def rules(self) -> Global___RoleRules: ...
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        priority: _builtins.str = ...,
+        rules: Global___RoleRules | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "priority", b"priority", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoleChanges: _TypeAlias = RoleChanges  # noqa: Y015
 
 @_typing.final
 class MigrationOptions(_message.Message):

@@ -27,7 +27,7 @@ from ferry_types.messages import (
     VmStopped,
     Welcome,
 )
-from ferry_types.vms import Priority
+from ferry_types.roles import Priority
 
 
 def test_a_grant_waits_for_the_term() -> None:

@@ -42,7 +42,7 @@ def test_the_address_that_clients_take_from_the_environment_is_no_setting(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--cluster", "a b"), ("--profile", "slow"), ("--era", "2016"), ("--listen", "7000"), ("--broker", "x")],
+    [("--cluster", "a b"), ("--profile", "slow"), ("--era", "2003"), ("--listen", "7000"), ("--broker", "x")],
 )
 def test_a_bad_value_names_its_option(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -17,7 +17,8 @@ from ferry_types.errors import ErrorCode, FerryError, Refusal, refused
 from ferry_types.limits import PAGE_SIZE, PASS_LIMIT_MAX
 from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport, Renewal, StartVm, ToHost
 from ferry_types.migrations import MigrationFigures, MigrationOptions, PassFigures
-from ferry_types.vms import Capacity, VmSpec
+from ferry_types.roles import Failback, Priority, RoleChanges, RoleRules
+from ferry_types.vms import Capacity, Processor, VmSpec
 from ferry_types.workloads import Fill, FillSpec, WorkloadSpec, resolve
 from ferry_wire.conversion import (
     from_proto,
@@ -49,6 +50,21 @@ def vm_specs(draw: st.DrawFn) -> VmSpec:
     return replace(spec, priority=draw(values(hint_of(VmSpec, "priority"))))
 
 
+def role_rules() -> st.SearchStrategy[RoleRules]:
+    names = st.lists(NAMES, max_size=3, unique=True).map(tuple)
+    hours, seconds = st.integers(0, 23), st.floats(1, 3600)
+    return st.builds(
+        RoleRules,
+        *(names, names, names),
+        st.sampled_from(Failback),
+        *(hours, hours),
+        st.integers(0, 2**31),
+        *(seconds, seconds),
+        NAMES,
+        st.booleans(),
+    )
+
+
 def hint_of(data_type: type[Any], field: str) -> Any:
     return typing.get_type_hints(data_type)[field]
 
@@ -64,6 +80,11 @@ def values(hint: Any, field: str = "") -> st.SearchStrategy[Any]:
             pass_limit=st.integers(1, PASS_LIMIT_MAX),
             blackout_allowed_s=st.floats(0, 60),
         )
+    if hint is RoleRules:
+        return role_rules()
+    if hint is RoleChanges:
+        named = st.lists(st.sampled_from([field.name for field in fields(RoleRules)]), min_size=1)
+        return st.builds(RoleChanges, named.map(tuple), st.sampled_from(Priority), role_rules())
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
@@ -112,6 +133,8 @@ def test_what_the_coordinator_says_survives_the_wire(body: type[Any], data: st.D
         (common_pb2.MigrationOptions, MigrationOptions),
         (common_pb2.MigrationFigures, MigrationFigures),
         (common_pb2.Capacity, Capacity),
+        (common_pb2.RoleRules, RoleRules),
+        (common_pb2.RoleChanges, RoleChanges),
         (common_pb2.Refusal, Refusal),
     ],
     ids=lambda one: one.__name__,
@@ -149,6 +172,9 @@ PAIRS = (
             FillSpec,
             VmSpec,
             Capacity,
+            Processor,
+            RoleRules,
+            RoleChanges,
             MigrationOptions,
             PassFigures,
             MigrationFigures,
