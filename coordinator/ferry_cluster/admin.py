@@ -5,16 +5,20 @@ A request is refused as a whole, with the name of the rule, or accepted as a who
 
 from dataclasses import replace
 
-from ferry_cluster import membership, moves, ownership
+from ferry_cluster import drain, membership, moves, ownership, requests
 from ferry_cluster.inputs import CancelMove, CreateVm, EvictNode, MigrateVm, RemoveVm, TurnOffVm, TurnOnVm
-from ferry_cluster.placement import check_host, choose_host
+from ferry_cluster.placement import Room, Wish, check_host, choose_host
 from ferry_cluster.records import MigrationRecord, Ownership, VmRecord
+from ferry_cluster.roles import forget_owner, only_owner_problem, rules_problem, vm_limit_problem
 from ferry_cluster.state import Eviction
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, not_found, refused
-from ferry_types.events import MIGRATION_CHANGED, NODE_EVICTED, VM_CHANGED
+from ferry_types.events import NODE_EVICTED, VM_CHANGED
 from ferry_types.messages import StopVm
 from ferry_types.migrations import ENDED, MigrationState
+
+EMPTYING_S_MAX = 60.0
+"""What a node that is evicted by force gets to turn its VMs off."""
 
 
 def no_vm(name: str) -> Refusal:
@@ -40,34 +44,35 @@ def _wait(turn: Turn, what: str, vm: str, request: int) -> None:
 def on_create(turn: Turn, event: CreateVm) -> None:
     """A new VM, started at once unless told otherwise; answered when it runs."""
     name = event.spec.name
-    if name in turn.state.vms:
-        problem: Refusal | None = refused(
-            "unique name", f"there is a VM {name} already", "choose another name"
-        )
-    elif event.node and event.node not in turn.state.nodes:
-        problem = no_node(event.node)
-    elif not event.start:
-        problem = None
-    elif event.node:
-        problem = check_host(turn.state, turn.now, event.node, event.spec.memory_bytes)
-    else:
-        chosen = choose_host(turn.state, turn.now, event.spec.memory_bytes)
-        problem = chosen if isinstance(chosen, Refusal) else None
-    if problem is not None:
-        turn.reply(event.request, problem)
+    vm = VmRecord(event.spec, wanted=event.start, unproven=event.start, rules=event.rules)
+    chosen = _creation_problem(turn, vm) or _first_host(turn, vm, event.node)
+    if isinstance(chosen, Refusal):
+        turn.reply(event.request, chosen)
         return
-    vm = VmRecord(event.spec, wanted=event.start, unproven=event.start)
     turn.write(Ownership(name, turn.state.epoch_floor))
     turn.write(vm)
     turn.log(VM_CHANGED, f"{name} was created", vm=name)
-    if not event.start:
+    if not chosen:
         turn.reply(event.request, name)
         return
     _wait(turn, "on", name, event.request)
-    if event.node:
-        ownership.assign(turn, vm, event.node)
-    else:
-        ownership.place(turn, vm)
+    ownership.assign(turn, vm, chosen)
+
+
+def _creation_problem(turn: Turn, vm: VmRecord) -> Refusal | None:
+    if vm.spec.name in turn.state.vms:
+        return refused("unique name", f"there is a VM {vm.spec.name} already", "choose another name")
+    return vm_limit_problem(turn) or rules_problem(turn.state, vm)
+
+
+def _first_host(turn: Turn, vm: VmRecord, node: str) -> str | Refusal:
+    """Where a new VM starts; empty if it is not to."""
+    if node and node not in turn.state.nodes:
+        return no_node(node)
+    if not vm.wanted:
+        return ""
+    room = Room.of(turn)
+    return (check_host(room, Wish(vm), node) or node) if node else choose_host(room, Wish(vm))
 
 
 def on_turn_on(turn: Turn, event: TurnOnVm) -> None:
@@ -83,11 +88,11 @@ def on_turn_on(turn: Turn, event: TurnOnVm) -> None:
         turn.reply(event.request, refused(rule, f"{event.vm} {what}, on {owner.node}"))
         return
     turn.state.refused_by.pop(event.vm, None)
-    chosen = choose_host(turn.state, turn.now, vm.spec.memory_bytes)
+    chosen = choose_host(Room.of(turn), Wish(vm))
     if isinstance(chosen, Refusal):
         turn.reply(event.request, chosen)
         return
-    vm = replace(vm, wanted=True)
+    vm = replace(vm, wanted=True, failovers_us=(), failed_over=False)
     _wait(turn, "on", event.vm, event.request)
     ownership.assign(turn, vm, chosen)
 
@@ -137,14 +142,10 @@ def on_migrate(turn: Turn, event: MigrateVm) -> None:
     """Queue a live migration; answered with its record (the plan alone with dry run)."""
     planned = _plan(turn, event)
     if isinstance(planned, MigrationRecord) and not event.dry_run:
-        turn.write(planned)
-        turn.state.accepted_at[planned.id] = turn.now
-        turn.log(
-            MIGRATION_CHANGED,
-            f"move {planned.id} of {planned.vm} from {planned.source} to {planned.target} was requested",
-            planned.source,
-            planned.vm,
-        )
+        requests.enqueue(turn, planned)
+        vm = turn.state.vms[planned.vm]
+        if vm.failed_over:  # from now on it is where somebody has put it
+            turn.write(replace(vm, failed_over=False))
     turn.reply(event.request, planned)
 
 
@@ -153,39 +154,14 @@ def _plan(turn: Turn, event: MigrateVm) -> MigrationRecord | Refusal:
     vm = state.vms.get(event.vm)
     if vm is None:
         return no_vm(event.vm)
-    if event.to != "best" and event.to not in state.nodes:
+    if event.to != requests.BEST and event.to not in state.nodes:
         return no_node(event.to)
-    owner = state.owners[event.vm]
-    move = state.migration_of(event.vm)
-    if move is not None:
-        hint = f"wait for it, or cancel it: ferry migration cancel {move.id}"
-        return refused("one move at a time", f"{event.vm} is moving already ({move.id})", hint)
-    if owner.node is None or not state.runs(event.vm, owner.epoch):
-        return refused("vm running", f"{event.vm} does not run", "only a running VM moves live")
-    if not vm.wanted:
-        return refused("vm stopping", f"{event.vm} is being stopped, on {owner.node}")
-    if event.to == owner.node:
-        return refused("same node", f"{event.vm} is on {owner.node} already", "choose another node")
-    memory_bytes = vm.spec.memory_bytes
-    if event.to == "best":
-        target = choose_host(state, turn.now, memory_bytes, frozenset({owner.node}))
-    else:
-        target = check_host(state, turn.now, event.to, memory_bytes) or event.to
+    if (problem := requests.move_problem(state, vm)) is not None:
+        return problem
+    target = requests.choose_target(Room.of(turn), vm, event.to)
     if isinstance(target, Refusal):
         return target
-    number = max((known.number for known in state.migrations.values()), default=0) + 1
-    return MigrationRecord(
-        id=f"m{number}",
-        vm=event.vm,
-        source=owner.node,
-        target=target,
-        epoch=owner.epoch,
-        token=event.token,
-        options=event.options,
-        state=MigrationState.QUEUED,
-        memory_bytes=memory_bytes,
-        requested_at_us=event.requested_at_us,
-    )
+    return requests.make_move(state, vm, target, event.options, event.token, event.requested_at_us)
 
 
 def on_cancel(turn: Turn, event: CancelMove) -> None:
@@ -206,16 +182,26 @@ def on_cancel(turn: Turn, event: CancelMove) -> None:
 
 
 def on_evict(turn: Turn, event: EvictNode) -> None:
-    """Remove a node without VMs, dead or alive; answered with its name once its vote is gone."""
+    """Remove a node, dead or alive; answered with its name once its vote is gone.
+
+    It must be without VMs; by force it is paused, and its VMs are turned off to start elsewhere.
+    """
     node = turn.state.nodes.get(event.node)
     if node is None:
         turn.reply(event.request, no_node(event.node))
-    elif (problem := _eviction_problem(turn, event.node)) is not None:
+    elif (problem := only_owner_problem(turn.state, event.node)) is not None or (
+        not event.force and (problem := _eviction_problem(turn, event.node)) is not None
+    ):
         turn.reply(event.request, problem)
     else:
         timing = turn.settings.timing
         patience_s = timing.coordinator_span_s + 2 * timing.beat_s
-        turn.state.evicting[node.name] = Eviction(event.request, turn.now + patience_s)
+        if event.force:
+            patience_s += EMPTYING_S_MAX
+            drain.pause(turn, node)
+            for vm in turn.state.owned_by(node.name):
+                ownership.oust(turn, vm, f"its node {node.name} is being evicted")
+        turn.state.evicting[node.name] = Eviction(event.request, turn.now + patience_s, event.force)
 
 
 def finish_evictions(turn: Turn) -> None:
@@ -225,6 +211,8 @@ def finish_evictions(turn: Turn) -> None:
     for name, eviction in list(state.evicting.items()):
         node = state.nodes[name]
         problem = _eviction_problem(turn, name)
+        if problem is not None and eviction.force and turn.now < eviction.until:
+            continue
         if problem is None and node.uuid in (*state.quorum.voters, *proposed):
             if turn.now < eviction.until:
                 continue
@@ -232,6 +220,7 @@ def finish_evictions(turn: Turn) -> None:
             problem = refused("quorum", why, "ferry quorum show tells who votes, and what is under way")
         del state.evicting[name]
         if problem is None:
+            forget_owner(turn, name)
             membership.forget(turn, node)
             turn.log(NODE_EVICTED, f"node {name} was evicted", name)
         turn.reply(eviction.request, problem or name)

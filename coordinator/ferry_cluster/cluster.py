@@ -5,20 +5,39 @@ coordinator's process.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from ferry_cluster import admin, membership, moves, ownership, quorum, rounds, witness
+from ferry_cluster import (
+    admin,
+    drain,
+    failback,
+    isolation,
+    membership,
+    moves,
+    ownership,
+    quorum,
+    requests,
+    roles,
+    rounds,
+    witness,
+)
 from ferry_cluster.commands import Command
 from ferry_cluster.inputs import (
     CancelMove,
     CreateVm,
     DeathCertified,
+    DrainNode,
     Event,
     EvictNode,
     HostMessage,
     MigrateVm,
+    PauseNode,
     RemoveVm,
+    ResumeNode,
+    SetPolicy,
     SetQuorum,
+    SetVm,
     StreamClosed,
     Tick,
     TurnOffVm,
@@ -27,6 +46,8 @@ from ferry_cluster.inputs import (
     WitnessFailed,
 )
 from ferry_cluster.invariants import check_state
+from ferry_cluster.placement import Room, rate_hosts
+from ferry_cluster.plans import DrainPlan, DrainView, HostRating
 from ferry_cluster.records import NodeRecord, Record
 from ferry_cluster.state import Attendance, ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
@@ -35,12 +56,13 @@ from ferry_cluster.views import (
     NodeView,
     QuorumView,
     VmView,
+    drain_view,
     migration_view,
     node_view,
     quorum_view,
     vm_view,
 )
-from ferry_types.errors import FerryError
+from ferry_types.errors import FerryError, Refusal
 from ferry_types.events import COORDINATOR_UP, QUORUM_FORCED
 from ferry_types.messages import (
     ArmHandOff,
@@ -65,12 +87,17 @@ __all__ = ["Cluster", "ClusterSettings"]
 
 _REQUESTS: Mapping[type, Callable[[Turn, Any], None]] = {
     CreateVm: admin.on_create,
+    SetVm: roles.on_set_vm,
     TurnOnVm: admin.on_turn_on,
     TurnOffVm: admin.on_turn_off,
     RemoveVm: admin.on_remove,
     MigrateVm: admin.on_migrate,
     CancelMove: admin.on_cancel,
+    PauseNode: drain.on_pause,
+    DrainNode: drain.on_drain,
+    ResumeNode: drain.on_resume,
     EvictNode: admin.on_evict,
+    SetPolicy: roles.on_set_policy,
     SetQuorum: quorum.on_set_quorum,
     WitnessAnswered: witness.on_answered,
     WitnessFailed: witness.on_failed,
@@ -111,6 +138,9 @@ class Cluster:
     def start(self, now: float) -> list[Command]:
         """What to do once, before the first event."""
         turn = Turn(self.settings, self.state, self.term, now)
+        era, lease_s = str(self.settings.era), self.settings.timing.lease_s
+        if (self.state.policy.era, self.state.policy.lease_s) != (era, lease_s):
+            turn.write(replace(self.state.policy, era=era, lease_s=lease_s))
         turn.log(COORDINATOR_UP, f"the coordinator of {self.settings.cluster} is up in term {self.term}")
         if self.settings.forced:
             turn.log(QUORUM_FORCED, "quorum is overridden: lost nodes are failed over without a majority")
@@ -128,7 +158,13 @@ class Cluster:
             membership.on_death_certified(turn, event.certificate)
         elif not isinstance(event, Tick):
             _REQUESTS[type(event)](turn, event)
-        ticked = isinstance(event, Tick)
+        if isinstance(event, Tick):
+            self._look_at_the_clock(turn, event)
+        self._follow_up(turn, ticked=isinstance(event, Tick))
+        return turn.commands()
+
+    def _follow_up(self, turn: Turn, *, ticked: bool) -> None:
+        """What follows from an event for others than those that it is about."""
         if ticked or turn.has_new_votes:
             membership.judge(turn)
         if ticked or turn.may_change_votes or self.state.evicting:
@@ -136,11 +172,20 @@ class Cluster:
             admin.finish_evictions(turn)
         if ticked or turn.asks_witness:
             witness.look(turn)
-        if turn.may_free_room:
+        if turn.may_free_room or (ticked and self.state.delayed):
             ownership.place_waiting(turn)
+        if ticked:
+            failback.send_back(turn)
+        if ticked or turn.may_free_slots:
+            drain.advance(turn)
         if turn.may_free_slots:
             moves.start_queued(turn)
-        return turn.commands()
+
+    def _look_at_the_clock(self, turn: Turn, tick: Tick) -> None:
+        self.state.wall_us = tick.wall_us
+        isolation.isolate_silent(turn)
+        isolation.empty_quarantined(turn)
+        membership.admit_released(turn)
 
     def _on_host_message(self, turn: Turn, event: HostMessage) -> None:
         envelope = event.envelope
@@ -200,6 +245,25 @@ class Cluster:
         if name not in self.state.vms:
             raise FerryError(admin.no_vm(name))
         return vm_view(self.state, name)
+
+    def drain_view(self, name: str) -> DrainView | None:
+        """The node's drain, until it resumes."""
+        return drain_view(self.state, name)
+
+    def drain_plan(self, node: str, to: str) -> DrainPlan:
+        """What a drain would do now. Raises FerryError with what is against it."""
+        planned = drain.plan(self.settings, self.state, self.state.last_now, node, to)
+        if isinstance(planned, Refusal):
+            raise FerryError(planned)
+        return planned
+
+    def host_ratings(self, vm: str) -> tuple[HostRating, ...]:
+        """Every host with its stars for a VM, best first. Raises FerryError (not found)."""
+        if vm not in self.state.vms:
+            raise FerryError(admin.no_vm(vm))
+        room = Room(self.settings, self.state, self.state.last_now)
+        wish = requests.wish_to_move(self.state, self.state.vms[vm])
+        return rate_hosts(room, wish)
 
     def migration_views(self) -> list[MigrationView]:
         """All moves that are kept, oldest first."""

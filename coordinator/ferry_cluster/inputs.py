@@ -143,7 +143,7 @@ class PauseNode:
 class DrainNode:
     """An admin wants a node paused and emptied. ``to``: onto that host; empty: the best for each VM.
 
-    ``within_s``: then the drain is given up; None: never. ``seed``: random; moves' tokens are made from it.
+    ``within_s``: then the drain is given up; None: never.
     """
 
     request: int
@@ -151,22 +151,15 @@ class DrainNode:
     to: str
     within_s: float | None
     stuck: Stuck
-    seed: str
-    requested_at_us: int
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeNode:
-    """An admin lets a node take VMs again, or out of quarantine; ``failback``: what was drained comes home.
-
-    ``seed``: random; the moves' tokens are made from it.
-    """
+    """An admin lets a node take VMs again, or out of quarantine; ``failback``: the drained VMs come home."""
 
     request: int
     node: str
     failback: bool
-    seed: str
-    requested_at_us: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ A lease is counted here from *receiving* a renewal, at the host from *sending* i
 
 from dataclasses import replace
 
-from ferry_cluster import moves, ownership, quorum, rounds
+from ferry_cluster import isolation, moves, ownership, quorum, rounds
 from ferry_cluster.records import NodeRecord
+from ferry_cluster.roles import level_problem
 from ferry_cluster.state import EVERY_SESSION, Attendance, PendingJoin
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
-from ferry_types.events import NODE_LOST, NODE_UP, QUORUM_LOST
+from ferry_types.events import NODE_LOST, NODE_UP, QUARANTINE_HOLDS, QUORUM_LOST
 from ferry_types.messages import (
     CancelMigration,
     DeathCertificate,
@@ -51,16 +52,38 @@ def on_join(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None
     problem = _join_problem(turn, known, envelope, join)
     if problem is not None:
         turn.close(stream, problem)
+    elif isolation.waits_for_quarantine(turn, known):
+        if join.name not in turn.state.pending:
+            turn.log(QUARANTINE_HOLDS, f"{join.name} may not join: it is quarantined", join.name)
+        _keep_waiting(turn, stream, envelope, join.name, "this node is quarantined")
     elif known is None or not known.up or known.incarnation == envelope.incarnation:
         _admit(turn, stream, envelope, join)
     else:
-        former = turn.state.pending.get(join.name)
-        if former is not None and former.stream != stream:
-            turn.close(former.stream, _claimed(join.name))
-        turn.state.pending[join.name] = PendingJoin(stream, envelope, turn.now)
         reason = f"the former agent of {join.name} may still run: waiting until it is known to be lost"
-        turn.tell(stream, envelope.incarnation, envelope.session, Wait(reason, turn.settings.timing.lease_s))
-        turn.attend(join.name, turn.state.attendance[join.name])
+        _keep_waiting(turn, stream, envelope, join.name, reason)
+
+
+def _keep_waiting(turn: Turn, stream: int, envelope: HostEnvelope, name: str, reason: str) -> None:
+    former = turn.state.pending.get(name)
+    if former is not None and former.stream != stream:
+        turn.close(former.stream, _claimed(name))
+    turn.state.pending[name] = PendingJoin(stream, envelope, turn.now)
+    turn.tell(stream, envelope.incarnation, envelope.session, Wait(reason, turn.settings.timing.lease_s))
+    turn.attend(name, turn.state.attendance[name])
+
+
+def admit_released(turn: Turn) -> None:
+    """Admit who waited for the end of a quarantine."""
+    for name, waiting in list(turn.state.pending.items()):
+        node = turn.state.nodes[name]
+        if not node.up and not turn.state.is_quarantined(node):
+            _join_at_last(turn, name, waiting)
+
+
+def _join_at_last(turn: Turn, name: str, waiting: PendingJoin) -> None:
+    del turn.state.pending[name]
+    if isinstance(waiting.envelope.body, Join):
+        on_join(turn, waiting.stream, waiting.envelope, waiting.envelope.body)
 
 
 def _claimed(name: str) -> Refusal:
@@ -79,6 +102,8 @@ def _join_problem(turn: Turn, known: NodeRecord | None, envelope: HostEnvelope, 
                 f"node {node.name} is up with the identity that {join.name} claims",
                 "give every agent a data directory of its own (--dir)",
             )
+    if (problem := level_problem(turn.settings, join.name, join.capacity.level)) is not None:
+        return problem
     if known is None:
         limit = turn.settings.rules.nodes_max
         if len(turn.state.nodes) >= limit:
@@ -97,6 +122,7 @@ def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
     former = turn.state.attendance.get(join.name, Attendance())
     if former.stream is not None and former.stream != stream:
         turn.close(former.stream, refused("session", f"node {join.name} has opened another stream"))
+    isolation.end_isolation(turn, join.name, former)
     known = turn.state.nodes.get(join.name)
     new_life = known is None or known.incarnation != envelope.incarnation
     new_session = not new_life and envelope.session > former.session
@@ -109,6 +135,9 @@ def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
         join.capacity,
         join.version,
         up=True,
+        paused=known is not None and known.paused,
+        losses_us=() if known is None else known.losses_us,
+        quarantined_until_us=0 if known is None else known.quarantined_until_us,
     )
     if record != known:
         turn.write(record)
@@ -173,6 +202,7 @@ def on_renewal(turn: Turn, node: NodeRecord, message: Renewal) -> None:
     """
     rounds.close(turn, node.name)
     present, votes = turn.state.attendance[node.name], quorum.vote_set(turn.state)
+    present = isolation.end_isolation(turn, node.name, present)
     lease_until = turn.now + turn.settings.timing.coordinator_span_s
     renewed = replace(present, lease_until=lease_until, told=votes)
     if turn.state.is_live(node.name, turn.now):
@@ -210,6 +240,8 @@ def forget(turn: Turn, node: NodeRecord) -> None:
         if stream is not None:
             turn.close(stream, refused("evicted", f"node {node.name} was evicted from the cluster"))
     rounds.close(turn, node.name)
+    if (drain := turn.state.drains.get(node.name)) is not None:
+        turn.delete(drain)
     turn.delete(node)
     _forget_refusals(turn, node.name)
 
@@ -265,12 +297,15 @@ def on_death_certified(turn: Turn, certificate: DeathCertificate) -> None:
 def _lose(turn: Turn, name: str, present: Attendance, why: str) -> None:
     rounds.close(turn, name)
     turn.write(replace(turn.state.nodes[name], up=False))
+    if not present.isolated:
+        isolation.count_loss(turn, name)
     if present.stream is not None:
         turn.close(present.stream, refused("session", "the lease has run out", "begin a new session"))
-    turn.attend(name, replace(present, stream=None, lease_until=None, lost_session=present.session))
+    lost = replace(present, stream=None, lease_until=None, lost_session=present.session, isolated=False)
+    turn.attend(name, lost)
     turn.log(NODE_LOST, f"node {name} is lost: {why}", name)
     moves.node_lost(turn, name)
     ownership.fail_over(turn, name)
-    waiting = turn.state.pending.pop(name, None)
-    if waiting is not None and isinstance(waiting.envelope.body, Join):
-        on_join(turn, waiting.stream, waiting.envelope, waiting.envelope.body)
+    waiting = turn.state.pending.get(name)
+    if waiting is not None:
+        _join_at_last(turn, name, waiting)

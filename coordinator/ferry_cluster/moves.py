@@ -287,6 +287,7 @@ def _fail_committed(turn: Turn, move: MigrationRecord, reason: str) -> bool:
 
 def _close(turn: Turn, move: MigrationRecord, state: MigrationState, reason: str) -> None:
     turn.move_to(move, state, reason)
+    turn.ended_moves.append(move)
     turn.state.progress.pop(move.id, None)
     turn.state.accepted_at.pop(move.id, None)
     turn.state.first_quantum_at.pop(move.id, None)

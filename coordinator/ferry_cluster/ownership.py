@@ -7,7 +7,8 @@ record that it replaces: one compare-and-set on (term, epoch).
 from collections.abc import Set
 from dataclasses import replace
 
-from ferry_cluster.placement import choose_host
+from ferry_cluster.placement import RULES, Room, Wish, choose_host
+from ferry_cluster.placement import memory as memory_rule
 from ferry_cluster.records import (
     EpochFloor,
     NodeRecord,
@@ -18,7 +19,7 @@ from ferry_cluster.records import (
 )
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
-from ferry_types.events import ROLE_FAILED, VM_CHANGED, VM_FAILOVER
+from ferry_types.events import FAILOVER_THRESHOLD, ROLE_FAILED, VM_CHANGED, VM_FAILOVER, VM_OUSTED
 from ferry_types.messages import (
     EpochRaised,
     OrderRefused,
@@ -32,12 +33,13 @@ from ferry_types.messages import (
 )
 from ferry_types.roles import Priority
 
-_START_ORDER = {priority: rank for rank, priority in enumerate(Priority)}
+START_ORDER = {priority: rank for rank, priority in enumerate(Priority)}
+"""Who starts first, and may oust those behind it."""
 
 
 def in_start_order(vms: list[VmRecord]) -> list[VmRecord]:
     """High priority first, then by name."""
-    return sorted(vms, key=lambda vm: (_START_ORDER[vm.spec.priority], vm.spec.name))
+    return sorted(vms, key=lambda vm: (START_ORDER[vm.spec.priority], vm.spec.name))
 
 
 def assign(turn: Turn, vm: VmRecord, node: str) -> None:
@@ -46,15 +48,16 @@ def assign(turn: Turn, vm: VmRecord, node: str) -> None:
     record = turn.state.nodes[node]
     epoch = turn.state.owners[name].epoch + 1
     turn.write(Ownership(name, epoch, node, record.incarnation, Origin.BOOT))
-    turn.write(replace(vm, reason=""))
+    turn.write(replace(vm, reason="", starts_at_us=0, ousted=""))
     forget_run(turn, name)
     turn.order(node, StartVm(vm.spec, epoch))
 
 
-def place(turn: Turn, vm: VmRecord, exclude: Set[str] = frozenset()) -> Refusal | None:
+def place(turn: Turn, room: Room, vm: VmRecord, exclude: Set[str] = frozenset()) -> Refusal | None:
     """Give a VM to the best host, or leave it without one and note why."""
-    chosen = choose_host(turn.state, turn.now, vm.spec.memory_bytes, exclude)
+    chosen = choose_host(room, Wish(vm), exclude)
     if isinstance(chosen, str):
+        room.give(vm, chosen)
         assign(turn, vm, chosen)
         return None
     release(turn, vm, chosen.message)
@@ -64,7 +67,7 @@ def place(turn: Turn, vm: VmRecord, exclude: Set[str] = frozenset()) -> Refusal 
 def release(turn: Turn, vm: VmRecord, reason: str) -> None:
     """Take a VM from its owner and give it to nobody; the epoch rises, which voids the owner's image."""
     turn.write(Ownership(vm.spec.name, turn.state.owners[vm.spec.name].epoch + 1))
-    turn.write(replace(vm, reason=reason))
+    turn.write(replace(vm, reason=reason, ousted=""))
     forget_run(turn, vm.spec.name)
 
 
@@ -75,20 +78,43 @@ def forget_run(turn: Turn, vm: str) -> None:
     turn.touch_vm(vm)
 
 
+def oust(turn: Turn, vm: VmRecord, why: str) -> None:
+    """Have a VM turned off that is wanted: it starts again where there is room."""
+    owner = turn.state.owners[vm.spec.name]
+    if owner.node is not None and not vm.stops:
+        turn.write(replace(vm, ousted=why))
+        turn.log(
+            VM_OUSTED, f"{vm.spec.name} is being turned off on {owner.node}: {why}", owner.node, vm.spec.name
+        )
+        turn.order(owner.node, StopVm(vm.spec.name, owner.epoch))
+
+
 def place_waiting(turn: Turn) -> None:
     """Try the VMs that are wanted and have no host; why a VM has none stays as it was noted first."""
     waiting = [
-        vm for name, vm in turn.state.vms.items() if vm.wanted and turn.state.owners[name].node is None
+        vm
+        for name, vm in turn.state.vms.items()
+        if vm.wanted
+        and turn.state.owners[name].node is None
+        and vm.starts_at_us <= turn.state.wall_us
+        and not vm.is_given_up
     ]
+    if not waiting:
+        return
+    room = Room.of(turn)
     for vm in in_start_order(waiting):
         exclude = turn.state.refused_by.get(vm.spec.name, frozenset())
-        chosen = choose_host(turn.state, turn.now, vm.spec.memory_bytes, exclude)
+        chosen = choose_host(room, Wish(vm), exclude)
         if isinstance(chosen, str):
+            room.give(vm, chosen)
             assign(turn, vm, chosen)
+        else:
+            make_room(turn, room, vm, exclude)
 
 
 def fail_over(turn: Turn, node: str) -> None:
     """Boot a lost node's VMs on the others, by priority."""
+    room = Room.of(turn)
     for vm in in_start_order(turn.state.owned_by(node)):
         name = vm.spec.name
         if not vm.wanted:
@@ -99,23 +125,99 @@ def fail_over(turn: Turn, node: str) -> None:
             release(turn, replace(vm, wanted=False), reason)
             turn.log(VM_FAILOVER, f"{name} stays off: node {node} was lost, priority none", node, name)
             turn.answer_waiting("on", name, refused("node up", f"{name} stays off: {reason}"))
-        elif (problem := place(turn, vm)) is None:
-            owner = turn.state.owners[name]
-            turn.log(
-                VM_FAILOVER,
-                f"{name} fails over from {node} to {owner.node} under epoch {owner.epoch}",
-                owner.node or "",
-                name,
-            )
         else:
-            turn.log(ROLE_FAILED, f"{name} was on {node} and has no host: {problem.message}", node, name)
-            turn.answer_waiting("on", name, problem)
+            problem = fail_over_vm(turn, room, vm, f"node {node} was lost")
+            if problem is not None:
+                turn.log(ROLE_FAILED, f"{name} was on {node} and has no host: {problem.message}", node, name)
+                turn.answer_waiting("on", name, problem)
+
+
+def fail_over_vm(
+    turn: Turn, room: Room, vm: VmRecord, why: str, exclude: Set[str] = frozenset()
+) -> Refusal | None:
+    """Boot a VM elsewhere, now or after its start delay; or leave it without a host, and say why.
+
+    After too many failovers within its period it waits for an admin (the group's ``FailoverThreshold``).
+    """
+    name, wall_us, rules = vm.spec.name, turn.state.wall_us, vm.rules
+    former = turn.state.owners[name].node or ""
+    if rules.failover_threshold:
+        since_us = wall_us - round(rules.failover_period_s * 1e6)
+        recent = tuple(at_us for at_us in vm.failovers_us if at_us > since_us)
+        vm = replace(vm, failovers_us=(*recent, wall_us))
+    vm = replace(vm, failed_over=True)
+    if vm.is_given_up:
+        times = f"{rules.failover_threshold} times within {rules.failover_period_s / 3600:g} h"
+        reason = f"{why}, and it has failed over {times} already"
+        release(turn, vm, reason)
+        turn.log(FAILOVER_THRESHOLD, f"{name} is not failed over any more: {reason}", former, name)
+        return refused("failover threshold", reason, f"start it yourself: ferry vm start {name}")
+    if rules.start_delay_s:
+        vm = replace(vm, starts_at_us=wall_us + round(rules.start_delay_s * 1e6))
+        release(turn, vm, f"{why}; it starts {rules.start_delay_s:g} s later")
+        return None
+    if (problem := place(turn, room, vm, exclude)) is None:
+        owner = turn.state.owners[name]
+        where = f"{name} fails over from {former} to {owner.node} under epoch {owner.epoch}"
+        turn.log(VM_FAILOVER, where, owner.node or "", name)
+    else:
+        make_room(turn, room, turn.state.vms[name], exclude)
+    return problem
+
+
+# --- making room --------------------------------------------------------------------------------
+
+
+def make_room(turn: Turn, room: Room, vm: VmRecord, exclude: Set[str]) -> None:
+    """Oust VMs of lower priority where only memory is short, if that is enough: few, and unimportant ones."""
+    why = f"it makes room for {vm.spec.name}"
+    if any(other.ousted == why for other in turn.state.vms.values()):
+        return
+    moving = {move.vm for move in turn.state.active_migrations()}
+    found: list[tuple[tuple[int, int, str], str, list[VmRecord]]] = []
+    for name, node in turn.state.nodes.items():
+        if name in exclude or any(
+            rule(room, Wish(vm), node) is not None for rule in RULES if rule is not memory_rule
+        ):
+            continue
+        victims = _victims(room, vm, name, moving)
+        if victims:
+            most_important = min(START_ORDER[victim.spec.priority] for victim in victims)
+            found.append(((-most_important, len(victims), name), name, victims))
+    if found:
+        _, name, victims = min(found, key=lambda one: one[0])
+        for victim in victims:
+            oust(turn, victim, why)
+            room.take(victim, name)
+        room.give(vm, name)
+
+
+def _victims(room: Room, vm: VmRecord, node: str, moving: Set[str]) -> list[VmRecord]:
+    """VMs of lower priority whose memory is enough; nobody if all of it is not."""
+    candidates = [
+        other
+        for other in room.state.owned_by(node)
+        if START_ORDER[other.spec.priority] > START_ORDER[vm.spec.priority]
+        and not other.stops
+        and other.spec.name not in moving
+    ]
+    candidates.sort(key=lambda one: (-START_ORDER[one.spec.priority], -one.spec.memory_bytes, one.spec.name))
+    missing, victims = vm.spec.memory_bytes - room.free_bytes(node), []
+    for candidate in candidates:
+        if missing <= 0:
+            break
+        victims.append(candidate)
+        missing -= candidate.spec.memory_bytes
+    return victims if missing <= 0 else []
+
+
+# --- orders and reports -------------------------------------------------------------------------
 
 
 def repeat_order(turn: Turn, node: NodeRecord, owner: Ownership) -> None:
     """Tell an owner again what its ownership came from; a repeat is harmless (rule O1)."""
     vm = turn.state.vms[owner.vm]
-    if not vm.wanted:
+    if vm.stops:
         turn.order(node.name, StopVm(owner.vm, owner.epoch))
     elif owner.origin is Origin.MOVE:
         turn.order(node.name, RunVm(owner.migration_id, owner.vm, owner.epoch))
@@ -169,7 +271,10 @@ def on_vm_stopped(turn: Turn, node: NodeRecord, message: VmStopped) -> None:
     """The owner has turned the VM off."""
     if not turn.state.owns(node, message.vm, message.epoch):
         return
+    vm = turn.state.vms[message.vm]
     turn.write(Ownership(message.vm, message.epoch))
+    if vm.ousted:
+        turn.write(replace(vm, ousted="", reason=f"it was turned off: {vm.ousted}"))
     forget_run(turn, message.vm)
     turn.log(VM_CHANGED, f"{message.vm} is off", node.name, message.vm)
     turn.answer_waiting("off", message.vm, message.vm)
@@ -192,7 +297,9 @@ def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> Non
         return
     if turn.state.owners[name].origin is Origin.BOOT:
         turn.state.refused_by[name] = turn.state.refused_by.get(name, frozenset()) | {node.name}
-    if (problem := place(turn, vm, turn.state.refused_by.get(name, frozenset()))) is not None:
+    exclude = turn.state.refused_by.get(name, frozenset())
+    why = f"{node.name} refused it: {message.reason.message}"
+    if (problem := fail_over_vm(turn, Room.of(turn), vm, why, exclude)) is not None:
         reason = f"{node.name}: {message.reason.message}; {problem.message}"
         turn.write(replace(turn.state.vms[name], reason=reason))
         turn.log(ROLE_FAILED, f"{name} has no host: {reason}", node.name, name)

@@ -46,7 +46,7 @@ class VmRecord:
     ``unproven`` until its first start succeeded: a refused first start takes the VM back.
     ``reason`` says why a wanted VM does not run. ``failovers_us``: when it was failed over of late, Unix
     time, microseconds. ``failed_over``: it is not where somebody has put it. ``starts_at_us``: no earlier;
-    0: at once. ``preempted_by``: it is being turned off to make room for that VM.
+    0: at once. ``ousted``: why it is being turned off although it is wanted; it then starts elsewhere.
     """
 
     spec: VmSpec
@@ -57,7 +57,17 @@ class VmRecord:
     failovers_us: tuple[int, ...] = ()
     failed_over: bool = False
     starts_at_us: int = 0
-    preempted_by: str = ""
+    ousted: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether its owner is to turn it off."""
+        return not self.wanted or bool(self.ousted)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it has failed over too often, and waits for an admin."""
+        return 0 < self.rules.failover_threshold < len(self.failovers_us)
 
     @property
     def key(self) -> str:
@@ -146,7 +156,10 @@ class QuorumRecord:
 
 @dataclass(frozen=True, slots=True)
 class MigrationRecord:
-    """One move, from request to end. ``epoch`` is the source's; a commit or an abort raises it."""
+    """One move, from request to end. ``epoch`` is the source's; a commit or an abort raises it.
+
+    ``cause``: what asked for it if no admin did (drain, failback).
+    """
 
     id: str
     vm: str
@@ -159,6 +172,7 @@ class MigrationRecord:
     memory_bytes: int
     requested_at_us: int
     reason: str = ""
+    cause: str = ""
     figures: MigrationFigures | None = None
     total_s: float | None = None
 
@@ -200,16 +214,14 @@ class Attempts:
 class DrainRecord:
     """A node is to be emptied by live migration. ``to``: onto which host; empty: the best for each VM.
 
-    ``until_us``: Unix time, microseconds; 0: without deadline. ``seed``: what its moves' tokens are made
-    from. ``taken``: VMs that were on the node, which a failback brings home.
+    ``until_us``: Unix time, microseconds; 0: without deadline. ``taken``: VMs that were on the node, which a
+    failback brings home.
     """
 
     node: str
     to: str
     until_us: int
     stuck: Stuck
-    seed: str
-    requested_at_us: int
     state: DrainState = DrainState.ACTIVE
     reason: str = ""
     taken: tuple[str, ...] = ()
@@ -227,13 +239,16 @@ class PolicyRecord:
 
     ``enforced_anti_affinity``: a VM stays off rather than share a host with one of its classes. A node that
     is lost ``quarantine_threshold`` times within ``quarantine_period_s`` is kept out for ``quarantine_s``;
-    a threshold of 0: never (era 2016).
+    a threshold of 0: never (era 2016). ``era`` and ``lease_s`` are those of the last reign: hosts may hold
+    leases of it.
     """
 
     enforced_anti_affinity: bool = False
     quarantine_threshold: int = 3
     quarantine_period_s: float = 3600.0
     quarantine_s: float = 7200.0
+    era: str = ""
+    lease_s: float = 0.0
 
     @property
     def key(self) -> str:

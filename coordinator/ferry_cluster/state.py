@@ -25,6 +25,7 @@ from ferry_types.messages import HostEnvelope, MigrationProgress
 from ferry_types.migrations import ENDED, MigrationState
 from ferry_types.profiles import LeaseTiming
 from ferry_types.quorum import VoteSet, WitnessPromise
+from ferry_types.roles import Failback
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class ClusterSettings:
     timing: LeaseTiming
     forced: bool = False
     """An admin has overridden quorum: unsafe, until this reign ends."""
+    seed: str = ""
+    """Random; tokens of moves that no admin has asked for are made from it."""
 
     @property
     def rules(self) -> EraRules:
@@ -53,7 +56,8 @@ class Attendance:
 
     ``lease_until``: the coordinator acts against the node no earlier (rule L1); None once it is lost.
     ``lost_session``: sessions up to this one have been judged lost and get no more grants.
-    ``told``: the vote set that it was told of on this stream.
+    ``told``: the vote set that it was told of on this stream. ``isolated``: it is silent, but its lease has
+    not run out (era 2016).
     """
 
     session: int = 0
@@ -61,6 +65,7 @@ class Attendance:
     lease_until: float | None = None
     lost_session: int = 0
     told: VoteSet | None = None
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +110,14 @@ class WitnessView:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """A node is to go once it has no vote any more. ``until``: then the request is refused."""
+    """A node is to go once it has no vote any more, and by force once its VMs are off.
+
+    ``until``: then the request is refused.
+    """
 
     request: int
     until: float
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +163,10 @@ class ClusterState:
     """("on" or "off", VM) -> admin requests to answer."""
     wall_us: int = 0
     """Unix time at the last tick, microseconds."""
+    delayed: frozenset[str] = frozenset()
+    """VMs that are to start later."""
+    displaced: frozenset[str] = frozenset()
+    """VMs that have failed over and are to go back to an owner that they prefer."""
     judge_after: float = 0.0
     last_now: float = 0.0
     round_number: int = 0
@@ -184,7 +197,7 @@ class ClusterState:
                 self.quorum = record
                 self.vote_set = None
             case VmRecord():
-                self.vms[record.spec.name] = record
+                self._index(record)
             case Ownership():
                 self.owners[record.vm] = record
             case RaisedEpoch():
@@ -197,6 +210,21 @@ class ClusterState:
                 self.policy = record
             case EpochFloor():
                 self.epoch_floor = record.epoch
+
+    def _index(self, record: VmRecord) -> None:
+        name = record.spec.name
+        self.vms[name] = record
+        if (record.starts_at_us > 0) != (name in self.delayed):
+            self.delayed ^= {name}
+        goes_back = record.failed_over and record.rules.failback is not Failback.OFF
+        if goes_back != (name in self.displaced):
+            self.displaced ^= {name}
+
+    def forget_vm(self, name: str) -> None:
+        """Remove a VM."""
+        del self.vms[name]
+        self.delayed -= {name}
+        self.displaced -= {name}
 
     def copy(self) -> "ClusterState":
         """An independent state with the same values."""
@@ -259,7 +287,7 @@ class ClusterState:
         return self.running.get(vm) == epoch and vm not in self.held
 
     def is_live(self, node: str, now: float) -> bool:
-        """Whether the node is up, connected and inside its lease."""
+        """Whether the node is up, connected, not isolated, and inside its lease."""
         present = self.attendance.get(node)
         record = self.nodes.get(node)
         return (
@@ -267,9 +295,14 @@ class ClusterState:
             and record.up
             and present is not None
             and present.stream is not None
+            and not present.isolated
             and present.lease_until is not None
             and now < present.lease_until
         )
+
+    def is_quarantined(self, node: NodeRecord) -> bool:
+        """Whether the node is kept out because it came and went too often."""
+        return node.quarantined_until_us > self.wall_us
 
     def memory_used_bytes(self) -> dict[str, int]:
         """Node -> memory of the VMs that it owns, and of those on their way to it or not yet gone from it."""

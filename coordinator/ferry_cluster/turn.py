@@ -18,7 +18,15 @@ from ferry_cluster.commands import (
     Reply,
     Send,
 )
-from ferry_cluster.records import MigrationRecord, NodeRecord, Ownership, RaisedEpoch, Record, VmRecord
+from ferry_cluster.records import (
+    DrainRecord,
+    MigrationRecord,
+    NodeRecord,
+    Ownership,
+    RaisedEpoch,
+    Record,
+    VmRecord,
+)
 from ferry_cluster.state import Attendance, ClusterSettings, ClusterState
 from ferry_types.errors import Refusal
 from ferry_types.events import EventKind, EventRecord
@@ -63,6 +71,8 @@ class Turn:
     """Whether a rule wants to know the witness's record."""
     has_new_votes: bool = False
     """Whether a voter has answered in a failover round."""
+    ended_moves: list[MigrationRecord] = field(default_factory=list)
+    """Moves that have ended in this turn, as they were before."""
     _check_term: bool = False
     _told: list[Command] = field(default_factory=list)
     _changed: dict[str, set[str]] = field(
@@ -78,7 +88,9 @@ class Turn:
         self.state.put(record)
         self.touch(record)
 
-    def delete(self, record: NodeRecord | VmRecord | Ownership | RaisedEpoch | MigrationRecord) -> None:
+    def delete(
+        self, record: NodeRecord | VmRecord | Ownership | RaisedEpoch | MigrationRecord | DrainRecord
+    ) -> None:
         """Forget a record."""
         self._guard(record)
         self._writes[record.key] = None
@@ -87,13 +99,15 @@ class Turn:
                 del self.state.nodes[record.name]
                 self.state.vote_set = None
             case VmRecord():
-                del self.state.vms[record.spec.name]
+                self.state.forget_vm(record.spec.name)
             case Ownership():
                 del self.state.owners[record.vm]
             case RaisedEpoch():
                 del self.state.raised[record.vm]
             case MigrationRecord():
                 del self.state.migrations[record.id]
+            case DrainRecord():
+                del self.state.drains[record.node]
         self.touch(record)
 
     def _guard(self, record: Record) -> None:
@@ -172,6 +186,8 @@ class Turn:
         match record:
             case NodeRecord():
                 self._changed["node"].add(record.name)
+            case DrainRecord():
+                self._changed["node"].add(record.node)
             case VmRecord():
                 self._changed["vm"].add(record.spec.name)
             case Ownership():

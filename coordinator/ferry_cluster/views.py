@@ -1,13 +1,16 @@
 """What people see, derived from the state."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from ferry_cluster.moves import slots_wanting
-from ferry_cluster.records import MigrationRecord, Origin, Ownership, VmRecord
+from ferry_cluster.plans import DrainView
+from ferry_cluster.records import DrainState, MigrationRecord, Origin, Ownership, VmRecord
 from ferry_cluster.state import EVERY_SESSION, ClusterSettings, ClusterState
 from ferry_types.messages import MigrationProgress
 from ferry_types.migrations import MigrationState
 from ferry_types.quorum import WITNESS
+from ferry_types.roles import RoleRules
 from ferry_types.vms import Capacity, NodeState, VmSpec, VmState
 
 
@@ -26,6 +29,8 @@ class NodeView:
     memory_used_bytes: int
     version: str
     reason: str
+    paused: bool
+    drain: DrainView | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class VmView:
     host_address: str
     migration_id: str
     reason: str
+    rules: RoleRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,18 @@ def node_view(state: ClusterState, name: str, used_bytes: int) -> NodeView:
         used_bytes,
         node.version,
         reason,
+        node.paused,
+        drain_view(state, name),
     )
+
+
+def drain_view(state: ClusterState, node: str) -> DrainView | None:
+    """The node's drain, if it has one that is under way or has ended without its resuming."""
+    drain = state.drains.get(node)
+    if drain is None:
+        return None
+    remaining = tuple(vm.spec.name for vm in state.owned_by(node))
+    return DrainView(node, drain.state, drain.to, drain.reason, drain.taken, remaining)
 
 
 def quorum_view(settings: ClusterSettings, state: ClusterState) -> QuorumView:
@@ -135,16 +152,29 @@ def _node_state(state: ClusterState, name: str) -> tuple[NodeState, str]:
     present = state.attendance.get(name)
     given = state.acknowledged_by(name)
     judged = f"{given} acknowledge its loss" if given else ""
+    node = state.nodes[name]
+    if state.is_quarantined(node):
+        return NodeState.QUARANTINED, f"it came and went too often: until {_utc(node.quarantined_until_us)}"
     if name in state.pending:
         return NodeState.JOINING, f"waits until its former life is known to be lost; {judged}".rstrip("; ")
-    if not state.nodes[name].up:
+    if not node.up:
         certified = present is not None and present.lost_session == EVERY_SESSION
         return NodeState.DOWN, "its death was certified" if certified else "its lease has run out"
     if judged:
         return NodeState.DOWN, f"its lease has run out, but its VMs are still its own: {judged}"
-    if present is None or present.stream is None:
-        return NodeState.UP, "not connected; its lease has not run out"
-    return NodeState.UP, ""
+    if present is not None and present.isolated:
+        return NodeState.ISOLATED, "it is silent; its lease has not run out"
+    silent = "not connected; its lease has not run out" if present is None or present.stream is None else ""
+    if (drain := state.drains.get(name)) is not None and drain.state is DrainState.ACTIVE:
+        return NodeState.DRAINING, silent
+    if node.paused:
+        failed = drain.reason if drain is not None and drain.state is DrainState.FAILED else ""
+        return NodeState.PAUSED, silent or (failed and f"its drain failed: {failed}")
+    return NodeState.UP, silent
+
+
+def _utc(wall_us: int) -> str:
+    return datetime.fromtimestamp(wall_us / 1e6, UTC).isoformat(timespec="seconds")
 
 
 def vm_view(state: ClusterState, name: str) -> VmView:
@@ -164,12 +194,16 @@ def vm_view(state: ClusterState, name: str) -> VmView:
         node.address if node else "",
         move.id if move else "",
         reason,
+        vm.rules,
     )
 
 
 def _vm_state(state: ClusterState, vm: VmRecord, owner: Ownership) -> tuple[VmState, str]:
     if owner.node is None:
         return (VmState.FAILED, vm.reason) if vm.wanted else (VmState.OFF, vm.reason)
+    present = state.attendance.get(owner.node)
+    if present is not None and present.isolated:
+        return VmState.UNMONITORED, f"{owner.node} is isolated: what it does is not known"
     if vm.spec.name in state.held:
         return VmState.PAUSED, f"{owner.node} has begun a new session and is about to let it go on"
     if state.running.get(vm.spec.name) == owner.epoch:

@@ -12,6 +12,7 @@ from ferry_cluster import cluster as cluster_module
 from ferry_cluster import membership, ownership
 from ferry_cluster.cluster import Cluster
 from ferry_cluster.commands import CloseStream, Command
+from ferry_cluster.placement import Room
 from ferry_cluster.records import NodeRecord, Origin, Ownership, Record
 from ferry_cluster.state import Attendance
 from ferry_cluster.turn import Turn as ClusterTurn
@@ -155,7 +156,7 @@ def an_inventory_taken_as_proof(patch: pytest.MonkeyPatch) -> None:
     """Trap 17: the host does not show the VM, so it is booted anew."""
 
     def boot(turn: ClusterTurn, _node: NodeRecord, owner: Ownership) -> None:
-        ownership.place(turn, turn.state.vms[owner.vm])
+        ownership.place(turn, Room.of(turn), turn.state.vms[owner.vm])
 
     patch.setattr(ownership, "repeat_order", boot)
 

@@ -1,0 +1,48 @@
+"""VMs that have failed over go back to an owner that they prefer, live, at once or in certain hours."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ferry_cluster import drain, requests
+from ferry_cluster.placement import Room
+from ferry_cluster.records import VmRecord
+from ferry_cluster.turn import Turn
+from ferry_types.roles import Failback, RoleRules
+
+
+def in_window(rules: RoleRules, wall_us: int) -> bool:
+    """Whether a VM may go back at this Unix time (microseconds)."""
+    if rules.failback is not Failback.WINDOW:
+        return rules.failback is Failback.NOW
+    hour, begin, end = (
+        datetime.fromtimestamp(wall_us / 1e6, UTC).hour,
+        rules.failback_from_hour,
+        rules.failback_until_hour,
+    )
+    return begin <= hour < end if begin < end else hour >= begin or hour < end
+
+
+def send_back(turn: Turn) -> None:
+    """Queue the move of every VM for which an owner that it prefers to its host would take it; once each."""
+    room: Room | None = None
+    for name in sorted(turn.state.displaced):
+        vm = turn.state.vms[name]
+        if not in_window(vm.rules, turn.state.wall_us) or requests.move_problem(turn.state, vm) is not None:
+            continue
+        room = room or Room.of(turn)
+        target = _preferred(turn, room, vm)
+        if target:
+            room.give(vm, target)
+            turn.write(replace(vm, failed_over=False))
+            drain.ask(turn, vm, target, drain.FAILBACK_CAUSE)
+
+
+def _preferred(turn: Turn, room: Room, vm: VmRecord) -> str:
+    """The first owner by its preference, up to the one that it has, that takes it; empty: none."""
+    present = turn.state.owners[vm.spec.name].node
+    for owner in vm.rules.preferred_owners:
+        if owner == present:
+            break
+        if requests.choose_target(room, vm, owner) == owner:
+            return owner
+    return ""

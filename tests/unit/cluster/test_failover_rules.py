@@ -1,0 +1,162 @@
+"""When a VM fails over, in which order, how often, at whose expense, and when it goes back."""
+
+from typing import Any
+
+import pytest
+from tests.unit.cluster.core_bench import MIB, ObedientBench
+from tests.unit.cluster.test_placement import move
+
+from ferry_cluster.commands import Commit
+from ferry_cluster.failback import in_window
+from ferry_cluster.inputs import TurnOnVm
+from ferry_cluster.records import MigrationRecord
+from ferry_types.roles import Failback, Priority, RoleRules
+
+HOUR_US = 3_600_000_000
+
+
+def events(bench: ObedientBench, seconds: float) -> list[tuple[int, str]]:
+    """IDs and VMs of what happens meanwhile."""
+    told: list[tuple[int, str]] = []
+    handle = bench.handle
+
+    def noting(event: Any) -> Any:
+        commands = handle(event)
+        for command in commands:
+            if isinstance(command, Commit):
+                told.extend((one.kind.event_id, one.vm) for one in command.events)
+        return commands
+
+    bench.handle = noting  # type: ignore[method-assign] # this bench alone
+    bench.wait(seconds)
+    bench.handle = handle  # type: ignore[method-assign]
+    return told
+
+
+def test_high_priority_gets_the_memory_that_is_left() -> None:
+    bench = ObedientBench(2)
+    bench.create("z", "h1", memory_bytes=48 * MIB, priority=Priority.HIGH)
+    bench.create("a", "h1", memory_bytes=16 * MIB, priority=Priority.LOW)
+    bench.silent = {1}
+    bench.wait(4.0)
+    assert bench.place_of("z") == "h2"
+    assert bench.place_of("a") == "h2"
+
+
+def test_low_makes_room_for_high_and_comes_back_when_there_is_room() -> None:
+    bench = ObedientBench(2)
+    bench.create("high", "h1", memory_bytes=40 * MIB, priority=Priority.HIGH)
+    bench.create("low", "h2", memory_bytes=32 * MIB, priority=Priority.LOW)
+    bench.create("medium", "h2", memory_bytes=16 * MIB)
+    bench.silent = {1}
+    told = events(bench, 4.0)
+    assert (1251, "low") in told
+    assert bench.place_of("high") == "h2"
+    assert bench.place_of("medium") == "h2", "ousting low was enough"
+    view = bench.cluster.vm_view("low")
+    assert (view.state, view.node) == ("failed", "")
+    assert "makes room for high" in view.reason
+    bench.silent = set()
+    bench.join(1, stream=9, session=2)
+    assert bench.place_of("low") == "h1"
+
+
+def test_nobody_is_ousted_if_it_would_not_help() -> None:
+    bench = ObedientBench(2)
+    bench.create("high", "h1", memory_bytes=60 * MIB, priority=Priority.HIGH)
+    bench.create("peer", "h2", memory_bytes=16 * MIB, priority=Priority.HIGH)
+    bench.create("low", "h2", memory_bytes=32 * MIB, priority=Priority.LOW)
+    bench.silent = {1}
+    bench.wait(4.0)
+    assert bench.place_of("high") == ""
+    assert bench.place_of("low") == "h2"
+
+
+def test_a_vm_that_fails_over_too_often_waits_for_an_admin() -> None:
+    bench = ObedientBench(4)
+    bench.create("a", "h1", rules=RoleRules(failover_threshold=2, preferred_owners=("h1", "h2", "h3", "h4")))
+    for host in (1, 2):
+        bench.silent.add(host)
+        bench.wait(4.0)
+        assert bench.place_of("a") == f"h{host + 1}"
+    bench.silent.add(3)
+    told = events(bench, 4.0)
+    assert (1254, "a") in told
+    view = bench.cluster.vm_view("a")
+    assert (view.state, view.node) == ("failed", "")
+    assert "failed over 2 times within 6 h already" in view.reason
+    assert bench.ask(TurnOnVm(4, "a")) == "a"
+    assert bench.place_of("a") == "h4"
+
+
+def test_failovers_of_long_ago_do_not_count() -> None:
+    bench = ObedientBench(4)
+    rules = RoleRules(failover_threshold=1, failover_period_s=30.0, preferred_owners=("h1", "h2", "h3"))
+    bench.create("a", "h1", rules=rules)
+    bench.silent.add(1)
+    bench.wait(34.0)
+    bench.silent.add(2)
+    bench.wait(4.0)
+    assert bench.place_of("a") == "h3"
+
+
+def test_a_vm_with_a_start_delay_starts_that_much_later() -> None:
+    bench = ObedientBench(2)
+    bench.create("a", "h1", rules=RoleRules(start_delay_s=10.0))
+    bench.silent = {1}
+    bench.wait(6.0)
+    assert bench.place_of("a") == ""
+    assert "starts 10 s later" in bench.cluster.vm_view("a").reason
+    bench.wait(7.0)
+    assert bench.place_of("a") == "h2"
+
+
+@pytest.mark.parametrize("failback", list(Failback))
+def test_a_vm_goes_back_to_its_preferred_owner_if_it_is_told_to(failback: Failback) -> None:
+    bench = ObedientBench(2)
+    rules = RoleRules((), ("h1",), failback=failback, failback_from_hour=13, failback_until_hour=14)
+    bench.create("a", "h1", rules=rules)
+    bench.silent = {1}
+    bench.wait(4.0)
+    assert bench.place_of("a") == "h2"
+    bench.silent = set()
+    bench.join(1, stream=9, session=2)
+    bench.wait(2.0)
+    assert bench.place_of("a") == ("h1" if failback is Failback.NOW else "h2")
+    if failback is Failback.WINDOW:
+        bench.now += 3600 - 200  # still not 13:00
+        bench.wait(1.0)
+        assert bench.place_of("a") == "h2"
+        bench.now += 200
+        bench.wait(8.0)
+        assert bench.place_of("a") == "h1"
+
+
+def test_a_vm_that_an_admin_has_moved_stays_there() -> None:
+    bench = ObedientBench(3)
+    bench.create("a", "h1", rules=RoleRules(preferred_owners=("h1",), failback=Failback.NOW))
+    bench.silent = {1}
+    bench.wait(4.0)
+    there = bench.place_of("a")
+    other = "h3" if there == "h2" else "h2"
+    assert isinstance(move(bench, other), MigrationRecord)
+    bench.silent = set()
+    bench.join(1, stream=9, session=2)
+    bench.wait(2.0)
+    assert bench.place_of("a") == other
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "hour", "within"),
+    [
+        (22, 6, 23, True),
+        (22, 6, 5, True),
+        (22, 6, 6, False),
+        (22, 6, 12, False),
+        (1, 3, 2, True),
+        (1, 3, 3, False),
+    ],
+)
+def test_a_window_may_cross_midnight(begin: int, end: int, hour: int, within: bool) -> None:
+    rules = RoleRules(failback=Failback.WINDOW, failback_from_hour=begin, failback_until_hour=end)
+    assert in_window(rules, hour * HOUR_US) is within
