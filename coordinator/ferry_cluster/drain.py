@@ -30,7 +30,7 @@ from ferry_cluster.records import (
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, not_found, refused
-from ferry_types.events import DRAIN_CHANGED, DRAIN_FAILED, DRAIN_MOVE_FAILED, NODE_PAUSED
+from ferry_types.events import DRAIN_CHANGED, DRAIN_FAILED, DRAIN_MOVE_FAILED, NODE_PAUSED, VM_FAILBACK
 from ferry_types.messages import StopVm
 from ferry_types.migrations import MigrationOptions, MigrationState
 
@@ -148,10 +148,17 @@ def bring_home(turn: Turn, drain: DrainRecord) -> None:
         chosen = requests.move_problem(turn.state, vm) or requests.choose_target(room, vm, drain.node)
         if isinstance(chosen, str):
             room.give(vm, chosen)
-            ask(turn, vm, chosen, FAILBACK_CAUSE)
+            send_home(turn, vm, chosen)
         else:
             what = f"{vm.spec.name} does not come back to {drain.node}: {chosen.message}"
             turn.log(DRAIN_CHANGED, what, drain.node, vm.spec.name)
+
+
+def send_home(turn: Turn, vm: VmRecord, target: str) -> None:
+    """Queue the move of a VM back to where it belongs."""
+    source = turn.state.owners[vm.spec.name].node
+    turn.log(VM_FAILBACK, f"{vm.spec.name} goes back from {source} to {target}", target, vm.spec.name)
+    ask(turn, vm, target, FAILBACK_CAUSE)
 
 
 def ask(turn: Turn, vm: VmRecord, target: str, cause: str) -> None:
@@ -174,8 +181,12 @@ def advance(turn: Turn) -> None:
         _note_end(turn, move)
     turn.ended_moves.clear()
     for drain in list(turn.state.drains.values()):
-        if drain.state is DrainState.ACTIVE:
+        if drain.state is DrainState.ACTIVE and (turn.may_free_slots or _is_late(turn, drain)):
             _advance(turn, drain)
+
+
+def _is_late(turn: Turn, drain: DrainRecord) -> bool:
+    return 0 < drain.until_us <= turn.state.wall_us
 
 
 def _advance(turn: Turn, drain: DrainRecord) -> None:
@@ -184,7 +195,7 @@ def _advance(turn: Turn, drain: DrainRecord) -> None:
     if not node.up:
         _end(turn, drain, DrainState.COMPLETED, f"{drain.node} was lost: its VMs have failed over")
         return
-    if 0 < drain.until_us <= state.wall_us:
+    if _is_late(turn, drain):
         _cancel_queued(turn, drain, "the drain's deadline has passed")
         count = len(state.owned_by(drain.node))
         _end(turn, drain, DrainState.FAILED, f"its deadline has passed with {count} VMs on the node")

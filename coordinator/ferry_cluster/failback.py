@@ -34,7 +34,7 @@ def send_back(turn: Turn) -> None:
         if target:
             room.give(vm, target)
             turn.write(replace(vm, failed_over=False))
-            drain.ask(turn, vm, target, drain.FAILBACK_CAUSE)
+            drain.send_home(turn, vm, target)
 
 
 def _preferred(turn: Turn, room: Room, vm: VmRecord) -> str:

@@ -20,11 +20,17 @@ from ferry_cluster.records import MigrationRecord, NodeRecord, Origin, Ownership
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
 from ferry_types.events import (
+    MIGRATION_ARRIVED,
+    MIGRATION_BEGUN,
     MIGRATION_BLACKOUT,
     MIGRATION_BROWNOUT,
     MIGRATION_CHANGED,
     MIGRATION_FAILED,
+    MIGRATION_FAILED_AT_SOURCE,
+    MIGRATION_LONG_PAUSE,
+    MIGRATION_PAUSE,
     MIGRATION_SUCCEEDED,
+    VM_MOVING,
 )
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import (
@@ -90,6 +96,9 @@ def start_queued(turn: Turn) -> None:
         live = all(turn.state.is_live(host, turn.now) for host in hosts)
         if free and live and turn.state.runs(move.vm, move.epoch):
             turn.move_to(move, MigrationState.PREPARING)
+            where = f"from {move.source} to {move.target} ({move.id})"
+            turn.log(VM_MOVING, f"{move.vm} moves {where}", move.source, move.vm)
+            turn.log(MIGRATION_BEGUN, f"live migration of {move.vm} begins {where}", move.source, move.vm)
             _order_prepare(turn, move)
 
 
@@ -211,8 +220,23 @@ def _complete(turn: Turn, move: MigrationRecord, figures: MigrationFigures | Non
             move.target,
             move.vm,
         )
+        _log_pause(turn, move, figures.blackout_s)
     took = "" if total_s is None else f" in {total_s:.3f} s"
     turn.log(MIGRATION_SUCCEEDED, f"{move.vm} was moved {where}{took} ({move.id})", move.target, move.vm)
+    turn.log(
+        MIGRATION_ARRIVED, f"{move.vm} has arrived on {move.target} from {move.source}", move.target, move.vm
+    )
+
+
+def _log_pause(turn: Turn, move: MigrationRecord, blackout_s: float) -> None:
+    allowed_s = move.options.blackout_allowed_s
+    pause = f"{move.vm} was moved with a black-out of {blackout_s:.6f} s"
+    if blackout_s <= allowed_s:
+        turn.log(MIGRATION_PAUSE, pause, move.source, move.vm)
+    else:
+        turn.log(
+            MIGRATION_LONG_PAUSE, f"{pause}, longer than the {allowed_s:g} s allowed", move.source, move.vm
+        )
 
 
 def on_failed(turn: Turn, node: NodeRecord, message: MigrationFailed) -> None:
@@ -222,6 +246,9 @@ def on_failed(turn: Turn, node: NodeRecord, message: MigrationFailed) -> None:
         return
     reason = f"{node.name}: {message.reason.message}"
     end(turn, move, MigrationState.FAILED, reason, source_resumed=node.name == move.source)
+    if node.name == move.source:
+        what = f"migration of {move.vm} failed at its source {move.source}: {message.reason.message}"
+        turn.log(MIGRATION_FAILED_AT_SOURCE, what, move.source, move.vm)
 
 
 def on_propose_abort(turn: Turn, node: NodeRecord, message: ProposeAbort) -> None:
@@ -256,7 +283,8 @@ def end(
         move = replace(move, figures=progress.figures)
     _close(turn, move, state, reason)
     kind = MIGRATION_CHANGED if state is MigrationState.CANCELLED else MIGRATION_FAILED
-    turn.log(kind, f"move {move.id} of {move.vm} {state}: {reason}; it stays on {move.source}", vm=move.vm)
+    what = f"move {move.id} of {move.vm} to {move.target} {state}: {reason}; it stays on {move.source}"
+    turn.log(kind, what, move.source, move.vm)
 
 
 def _give_back(turn: Turn, move: MigrationRecord, origin: Origin) -> None:

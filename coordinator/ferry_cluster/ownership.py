@@ -19,7 +19,15 @@ from ferry_cluster.records import (
 )
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
-from ferry_types.events import FAILOVER_THRESHOLD, ROLE_FAILED, VM_CHANGED, VM_FAILOVER, VM_OUSTED
+from ferry_types.events import (
+    FAILOVER_THRESHOLD,
+    ROLE_FAILED,
+    VM_CHANGED,
+    VM_FAILED,
+    VM_FAILOVER,
+    VM_OUSTED,
+    VM_STAYS_OFF,
+)
 from ferry_types.messages import (
     EpochRaised,
     OrderRefused,
@@ -123,7 +131,7 @@ def fail_over(turn: Turn, node: str) -> None:
         elif vm.spec.priority is Priority.NONE:
             reason = f"its node {node} was lost and it has no automatic start"
             release(turn, replace(vm, wanted=False), reason)
-            turn.log(VM_FAILOVER, f"{name} stays off: node {node} was lost, priority none", node, name)
+            turn.log(VM_STAYS_OFF, f"{name} stays off: node {node} was lost, priority none", node, name)
             turn.answer_waiting("on", name, refused("node up", f"{name} stays off: {reason}"))
         else:
             problem = fail_over_vm(turn, room, vm, f"node {node} was lost")
@@ -286,7 +294,12 @@ def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> Non
     if not turn.state.owns(node, name, message.epoch):
         return
     vm = turn.state.vms[name]
-    turn.log(VM_FAILOVER, f"{node.name} refused {name}: {message.reason.message}", node.name, name)
+    turn.log(
+        VM_FAILED,
+        f"{name} (virtual machine) failed on {node.name}: {message.reason.message}",
+        node.name,
+        name,
+    )
     if not vm.wanted:
         release(turn, vm, "")
         turn.answer_waiting("off", name, name)

@@ -4,7 +4,6 @@ A host that no rule excludes is the better, the fewer VMs of its anti-affinity c
 earlier it comes among the preferred owners; then the more memory it has free; then by name.
 """
 
-from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
@@ -36,34 +35,33 @@ class Room:
         self.settings = settings
         self.state = state
         self.now = now
-        self.used_bytes = state.memory_used_bytes()
+        self.used_bytes = dict.fromkeys(state.nodes, 0)
         self.vms = dict.fromkeys(state.nodes, 0)
-        self._classes: dict[str, Counter[str]] = {name: Counter() for name in state.nodes}
+        self._classes: dict[tuple[str, str], int] = {}
         for vm, owner in state.owners.items():
-            if owner.node in self.vms:
-                self._count(state.vms[vm], owner.node)
+            if owner.node is not None:
+                self.give(state.vms[vm], owner.node)
         for move in state.active_migrations():
-            self._count(state.vms[move.vm], move.source if state.is_committed(move) else move.target)
+            self.give(state.vms[move.vm], move.source if state.is_committed(move) else move.target)
 
     @classmethod
     def of(cls, turn: Turn) -> "Room":
         """What there is now."""
         return cls(turn.settings, turn.state, turn.now)
 
-    def _count(self, vm: VmRecord, node: str) -> None:
-        self.vms[node] += 1
-        self._classes[node].update(vm.rules.anti_affinity)
-
     def give(self, vm: VmRecord, node: str) -> None:
         """The VM is to be on that host."""
         self.used_bytes[node] += vm.spec.memory_bytes
-        self._count(vm, node)
+        self.vms[node] += 1
+        for one in vm.rules.anti_affinity:
+            self._classes[node, one] = self._classes.get((node, one), 0) + 1
 
     def take(self, vm: VmRecord, node: str) -> None:
         """The VM is to leave that host."""
         self.used_bytes[node] -= vm.spec.memory_bytes
         self.vms[node] -= 1
-        self._classes[node].subtract(vm.rules.anti_affinity)
+        for one in vm.rules.anti_affinity:
+            self._classes[node, one] -= 1
 
     def free_bytes(self, node: str) -> int:
         """Memory that no VM has, or is on its way to."""
@@ -75,7 +73,7 @@ class Room:
             return ()
         owner = self.state.owners.get(vm.spec.name)
         own = 1 if owner is not None and owner.node == node else 0
-        return tuple(one for one in vm.rules.anti_affinity if self._classes[node][one] > own)
+        return tuple(one for one in vm.rules.anti_affinity if self._classes.get((node, one), 0) > own)
 
 
 # --- rules that exclude a host ------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Metrics:
         """Count rows of the event log."""
         for event in events:
             self._events.labels(event.source).inc()
-            if event.source == VM_FAILOVER.source:
+            if event.event_id == VM_FAILOVER.event_id:
                 self._failovers.inc()
 
 

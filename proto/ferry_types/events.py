@@ -1,4 +1,10 @@
-"""The event log's rows, with the Windows log, source, level and ID where one exists."""
+"""The event log's rows, with the Windows log, source, level and ID where one exists.
+
+Logs and levels of 1011, 1069, 1135, 1137, 1177, 1205, 1251, 1254, 1672, 1673, 1675, 1677, 1680 and 1681 are
+those of "Failover Clustering system log events" (Microsoft Learn). Of the others the IDs are documented; the
+levels of 1153, 1154, 1641, 20413, 20417, 20418, 21024 and 21502, and the log of 1153 and 1154, are not, and
+are what fits.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,11 +40,16 @@ class EventRecord:
 
 
 _CLUSTERING = "Microsoft-Windows-FailoverClustering"
+_CLUSTERING_LOG = "Microsoft-Windows-FailoverClustering/Operational"
+_MANAGEMENT = "Microsoft-Windows-Hyper-V-VMMS"
+_MANAGEMENT_LOG = "Microsoft-Windows-Hyper-V-VMMS-Admin"
+_AVAILABILITY = "Microsoft-Windows-Hyper-V-High-Availability"
+_AVAILABILITY_LOG = "Microsoft-Windows-Hyper-V-High-Availability-Admin"
 _WORKER = "Microsoft-Windows-Hyper-V-Worker"
 _WORKER_LOG = "Microsoft-Windows-Hyper-V-Worker-Admin"
 
 NODE_UP = EventKind("Hyperferry", "Membership", Level.INFORMATION, 0)
-NODE_EVICTED = EventKind("Hyperferry", "Membership", Level.INFORMATION, 0)
+NODE_EVICTED = EventKind("System", _CLUSTERING, Level.WARNING, 1011)
 NODE_LOST = EventKind("System", _CLUSTERING, Level.CRITICAL, 1135)
 QUORUM_LOST = EventKind("System", _CLUSTERING, Level.CRITICAL, 1177)
 QUORUM_CHANGED = EventKind("Hyperferry", "Quorum", Level.INFORMATION, 0)
@@ -59,9 +70,18 @@ VMS_UNMONITORED = EventKind("System", _CLUSTERING, Level.WARNING, 1681)
 QUARANTINE_HOLDS = EventKind("System", _CLUSTERING, Level.WARNING, 1675)
 DRAIN_FAILED = EventKind("System", _CLUSTERING, Level.ERROR, 1677)
 DRAIN_MOVE_FAILED = EventKind("System", _CLUSTERING, Level.ERROR, 1137)
-VM_FAILOVER = EventKind("Hyperferry", "Failover", Level.WARNING, 0)
+VM_FAILED = EventKind("System", _CLUSTERING, Level.ERROR, 1069)
+VM_STAYS_OFF = EventKind("Hyperferry", "Failover", Level.WARNING, 0)
+VM_FAILOVER = EventKind(_CLUSTERING_LOG, _CLUSTERING, Level.INFORMATION, 1153)
+VM_FAILBACK = EventKind(_CLUSTERING_LOG, _CLUSTERING, Level.INFORMATION, 1154)
+VM_MOVING = EventKind(_CLUSTERING_LOG, _CLUSTERING, Level.INFORMATION, 1641)
 MIGRATION_CHANGED = EventKind("Hyperferry", "Migration", Level.INFORMATION, 0)
-MIGRATION_FAILED = EventKind("Hyperferry", "Migration", Level.ERROR, 0)
+MIGRATION_BEGUN = EventKind(_MANAGEMENT_LOG, _MANAGEMENT, Level.INFORMATION, 20413)
+MIGRATION_FAILED_AT_SOURCE = EventKind(_MANAGEMENT_LOG, _MANAGEMENT, Level.ERROR, 21024)
+MIGRATION_FAILED = EventKind(_AVAILABILITY_LOG, _AVAILABILITY, Level.ERROR, 21502)
+MIGRATION_PAUSE = EventKind(_MANAGEMENT_LOG, _MANAGEMENT, Level.INFORMATION, 20415)
+MIGRATION_LONG_PAUSE = EventKind(_MANAGEMENT_LOG, _MANAGEMENT, Level.WARNING, 20417)
+MIGRATION_ARRIVED = EventKind(_MANAGEMENT_LOG, _MANAGEMENT, Level.INFORMATION, 20418)
 MIGRATION_SUCCEEDED = EventKind(_WORKER_LOG, _WORKER, Level.INFORMATION, 22507)
 MIGRATION_BROWNOUT = EventKind(_WORKER_LOG, _WORKER, Level.INFORMATION, 22508)
 MIGRATION_BLACKOUT = EventKind(_WORKER_LOG, _WORKER, Level.INFORMATION, 22509)
