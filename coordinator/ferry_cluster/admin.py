@@ -189,6 +189,8 @@ def on_evict(turn: Turn, event: EvictNode) -> None:
     node = turn.state.nodes.get(event.node)
     if node is None:
         turn.reply(event.request, no_node(event.node))
+    elif node.name in turn.state.evicting:
+        turn.reply(event.request, refused("node evicted", f"{node.name} is being evicted already"))
     elif (problem := only_owner_problem(turn.state, event.node)) is not None or (
         not event.force and (problem := _eviction_problem(turn, event.node)) is not None
     ):
@@ -199,8 +201,6 @@ def on_evict(turn: Turn, event: EvictNode) -> None:
         if event.force:
             patience_s += EMPTYING_S_MAX
             drain.pause(turn, node)
-            for vm in turn.state.owned_by(node.name):
-                ownership.oust(turn, vm, f"its node {node.name} is being evicted")
         turn.state.evicting[node.name] = Eviction(event.request, turn.now + patience_s, event.force)
 
 
@@ -212,6 +212,7 @@ def finish_evictions(turn: Turn) -> None:
         node = state.nodes[name]
         problem = _eviction_problem(turn, name)
         if problem is not None and eviction.force and turn.now < eviction.until:
+            _oust_all(turn, name)
             continue
         if problem is None and node.uuid in (*state.quorum.voters, *proposed):
             if turn.now < eviction.until:
@@ -224,6 +225,14 @@ def finish_evictions(turn: Turn) -> None:
             membership.forget(turn, node)
             turn.log(NODE_EVICTED, f"node {name} was evicted", name)
         turn.reply(eviction.request, problem or name)
+
+
+def _oust_all(turn: Turn, node: str) -> None:
+    """Turn off what is on the node, but for what is about to leave it live."""
+    moving = {move.vm for move in turn.state.active_migrations()}
+    for vm in turn.state.owned_by(node):
+        if vm.spec.name not in moving:
+            ownership.oust(turn, vm, f"its node {node} is being evicted")
 
 
 def _eviction_problem(turn: Turn, name: str) -> Refusal | None:

@@ -179,44 +179,40 @@ def fail_over_vm(
 def make_room(turn: Turn, room: Room, vm: VmRecord, exclude: Set[str]) -> None:
     """Oust VMs of lower priority where only memory is short, if that is enough: few, and unimportant ones."""
     why = f"it makes room for {vm.spec.name}"
-    if any(other.ousted == why for other in turn.state.vms.values()):
-        return
-    moving = {move.vm for move in turn.state.active_migrations()}
-    found: list[tuple[tuple[int, int, str], str, list[VmRecord]]] = []
+    found: list[tuple[tuple[int, int, str], list[VmRecord]]] = []
     for name, node in turn.state.nodes.items():
-        if name in exclude or any(
-            rule(room, Wish(vm), node) is not None for rule in RULES if rule is not memory_rule
-        ):
-            continue
-        victims = _victims(room, vm, name, moving)
-        if victims:
+        victims = [] if name in exclude else _victims(room, vm, name)
+        if victims and _only_memory_is_short(room, vm, node):
             most_important = min(START_ORDER[victim.spec.priority] for victim in victims)
-            found.append(((-most_important, len(victims), name), name, victims))
-    if found:
-        _, name, victims = min(found, key=lambda one: one[0])
-        for victim in victims:
-            oust(turn, victim, why)
-            room.take(victim, name)
-        room.give(vm, name)
+            found.append(((-most_important, len(victims), name), victims))
+    if not found or any(other.ousted == why for other in turn.state.vms.values()):
+        return
+    (_, _, chosen), victims = min(found, key=lambda one: one[0])
+    for victim in victims:
+        oust(turn, victim, why)
+        room.take(victim, chosen)
+        room.settled(chosen).remove(victim)
+    room.give(vm, chosen)
 
 
-def _victims(room: Room, vm: VmRecord, node: str, moving: Set[str]) -> list[VmRecord]:
+def _only_memory_is_short(room: Room, vm: VmRecord, node: NodeRecord) -> bool:
+    return all(rule is memory_rule or rule(room, Wish(vm), node) is None for rule in RULES)
+
+
+def _victims(room: Room, vm: VmRecord, node: str) -> list[VmRecord]:
     """VMs of lower priority whose memory is enough; nobody if all of it is not."""
-    candidates = [
-        other
-        for other in room.state.owned_by(node)
-        if START_ORDER[other.spec.priority] > START_ORDER[vm.spec.priority]
-        and not other.stops
-        and other.spec.name not in moving
-    ]
-    candidates.sort(key=lambda one: (-START_ORDER[one.spec.priority], -one.spec.memory_bytes, one.spec.name))
-    missing, victims = vm.spec.memory_bytes - room.free_bytes(node), []
-    for candidate in candidates:
+    rank, missing = START_ORDER[vm.spec.priority], vm.spec.memory_bytes - room.free_bytes(node)
+    lower = [other for other in room.settled(node) if START_ORDER[other.spec.priority] > rank]
+    if sum(other.spec.memory_bytes for other in lower) < missing:
+        return []
+    lower.sort(key=lambda one: (-START_ORDER[one.spec.priority], -one.spec.memory_bytes, one.spec.name))
+    victims: list[VmRecord] = []
+    for candidate in lower:
         if missing <= 0:
             break
         victims.append(candidate)
         missing -= candidate.spec.memory_bytes
-    return victims if missing <= 0 else []
+    return victims
 
 
 # --- orders and reports -------------------------------------------------------------------------

@@ -38,6 +38,7 @@ class Room:
         self.used_bytes = dict.fromkeys(state.nodes, 0)
         self.vms = dict.fromkeys(state.nodes, 0)
         self._classes: dict[tuple[str, str], int] = {}
+        self._settled: dict[str, list[VmRecord]] | None = None
         for vm, owner in state.owners.items():
             if owner.node is not None:
                 self.give(state.vms[vm], owner.node)
@@ -62,6 +63,16 @@ class Room:
         self.vms[node] -= 1
         for one in vm.rules.anti_affinity:
             self._classes[node, one] -= 1
+
+    def settled(self, node: str) -> list[VmRecord]:
+        """VMs that are on that host to stay: they neither move nor are turned off."""
+        if self._settled is None:
+            moving = {move.vm for move in self.state.active_migrations()}
+            self._settled = {name: [] for name in self.state.nodes}
+            for vm, owner in self.state.owners.items():
+                if owner.node is not None and vm not in moving and not self.state.vms[vm].stops:
+                    self._settled[owner.node].append(self.state.vms[vm])
+        return self._settled[node]
 
     def free_bytes(self, node: str) -> int:
         """Memory that no VM has, or is on its way to."""
@@ -113,9 +124,7 @@ def switch(_room: Room, wish: Wish, node: NodeRecord) -> Refusal | None:
         return None
     known = ", ".join(node.capacity.switches) or "none"
     what = f"{node.name} has no virtual switch {wanted}, to which {wish.vm.spec.name} is connected: {known}"
-    return refused(
-        "virtual switch", what, f"connect it to another: ferry vm set {wish.vm.spec.name} --switch"
-    )
+    return refused("virtual switch", what, "choose another node, or another switch: ferry vm set --switch")
 
 
 def domain(_room: Room, wish: Wish, node: NodeRecord) -> Refusal | None:

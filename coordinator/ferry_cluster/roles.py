@@ -75,7 +75,10 @@ def start_problem(settings: ClusterSettings, state: ClusterState) -> Refusal | N
     if up and settings.timing.lease_s < former.lease_s:
         spans = f"{former.lease_s:g} s, longer than {settings.timing.lease_s:g} s"
         what = f"{', '.join(up)} may hold leases of {spans}"
-        hint = "start it as before, stop the agents, and wait until ferry node list shows all of them down"
+        hint = (
+            "start it as before, stop the agents and wait until ferry node list shows all of them down; or "
+        )
+        hint += "begin with a new data directory (--dir)"
         return refused("lease", what, hint)
     return _era_problem(settings, state)
 
