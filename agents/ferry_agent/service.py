@@ -10,7 +10,15 @@ from pathlib import Path
 
 import structlog
 
-from ferry.v1 import host_pb2, host_pb2_grpc, migration_pb2, quorum_pb2, quorum_pb2_grpc
+from ferry.v1 import (
+    host_pb2,
+    host_pb2_grpc,
+    inspection_pb2,
+    inspection_pb2_grpc,
+    migration_pb2,
+    quorum_pb2,
+    quorum_pb2_grpc,
+)
 from ferry_agent.ballots import VotingServicer, read_votes
 from ferry_agent.echo_port import EchoPort
 from ferry_agent.failpoints import Failpoints
@@ -28,11 +36,13 @@ from ferry_agent.uplink import EVICTED, Uplink
 from ferry_host import inputs
 from ferry_host.state import HostIdentity
 from ferry_types.errors import FerryError, failed
+from ferry_types.inspection import HostReport
 from ferry_types.quorum import NO_VOTES, VotingRecord
 from ferry_wire import topics
 from ferry_wire.addresses import announce_address
 from ferry_wire.buffers import keep_freed_buffers
 from ferry_wire.bus import open_bus
+from ferry_wire.inspection import InspectionServicer
 from ferry_wire.scrape import served_metrics
 from ferry_wire.servers import BoundServer, create_server
 
@@ -57,11 +67,13 @@ async def serve(settings: AgentSettings) -> None:
         claimed = stack.enter_context(claim_identity(settings.dir))
         trace = stack.enter_context(_opened_trace(settings.trace))
         voting = quorum_pb2.DESCRIPTOR.services_by_name["Voting"]
-        services = (host_pb2.DESCRIPTOR, migration_pb2.DESCRIPTOR, voting)
+        services = (host_pb2.DESCRIPTOR, migration_pb2.DESCRIPTOR, voting, inspection_pb2.DESCRIPTOR)
         server = create_server(settings.listen, services)
         address = settings.advertised(server.address)
         gate, failpoints = LeaseGate(), Failpoints(enabled=settings.failpoints)
         echo_port = await stack.enter_async_context(EchoPort.open(settings.echo_listen))
+        inspection = _inspection(settings, (server.address, echo_port.address))
+        inspection_pb2_grpc.add_InspectionServicer_to_server(inspection, server.grpc)
         identity = HostIdentity(
             name=settings.name,
             uuid=claimed.uuid,
@@ -120,6 +132,11 @@ async def _work(
         await asyncio.gather(*tasks, return_exceptions=True)
         await runtime.close()
         await server.stop()
+
+
+def _inspection(settings: AgentSettings, listening: tuple[str, ...]) -> InspectionServicer:
+    host = HostReport(settings.name, settings.capacity, settings.coordinator)
+    return InspectionServicer(settings.dir, listening, host=host, clock_offset_s=settings.clock_offset)
 
 
 def _former_votes(directory: Path, claimed: ClaimedIdentity) -> VotingRecord | None:

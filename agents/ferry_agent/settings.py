@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from ferry_types.eras import Era
@@ -18,7 +18,7 @@ from ferry_types.limits import (
 from ferry_types.names import validate_name
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import SWITCH_DEFAULT, validate_names
-from ferry_types.units import format_size
+from ferry_types.units import format_size, parse_duration
 from ferry_types.vms import DOMAIN_DEFAULT, Capacity, Processor
 from ferry_wire.addresses import Address, parse_address
 from ferry_wire.process_settings import (
@@ -44,6 +44,9 @@ PROCESSORS_MAX: Final = 320
 
 GENERATION_MAX: Final = 99
 """Of a processor model: more than any vendor has brought out."""
+
+CLOCK_OFFSET_S_MAX: Final = 100 * 365 * 86_400.0
+"""A century: more than a clock is off that has begun again at 1970."""
 
 COORDINATOR_VARIABLE: Final = "FERRY_COORDINATOR"
 """Names the coordinator to every command."""
@@ -73,6 +76,20 @@ def _switches(text: str) -> str:
 
 def _domain(text: str) -> str:
     return validate_name(text, "domain")
+
+
+def _signed_duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    magnitude_s = parse_duration(text.removeprefix("-"))
+    return -magnitude_s if text.startswith("-") else magnitude_s
+
+
+def _clock_offset(offset_s: float) -> float:
+    if not abs(offset_s) <= CLOCK_OFFSET_S_MAX:
+        raise ValueError(f"a clock cannot be {offset_s:g} s off: at most {CLOCK_OFFSET_S_MAX:g} s")
+    return offset_s
 
 
 def _host_memory(size_bytes: int) -> int:
@@ -140,6 +157,13 @@ class AgentSettings(ObservedSettings):
     )
     level: Annotated[Era, Shown("|".join(Era))] | None = Field(
         default=None, description="Windows release that it plays; else that of its cluster"
+    )
+    clock_offset: Annotated[
+        float, BeforeValidator(_signed_duration), AfterValidator(_clock_offset), Shown("[-]DURATION")
+    ] = Field(
+        default=0.0,
+        description="how far ahead its wall clock plays to be (behind: --clock-offset=-5m); only what ferry "
+        "cluster validate is told of it changes",
     )
     watchdog_patience: Duration | None = Field(
         default=None,

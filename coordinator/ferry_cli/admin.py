@@ -18,12 +18,14 @@ from google.protobuf.message import Message
 from ferry.v1 import admin_pb2
 from ferry.v1.admin_pb2_grpc import AdminStub
 from ferry.v1.host_pb2_grpc import HostStub
+from ferry_cli import interrupts
 from ferry_cli.lab.state import COORDINATOR, lab_directory, read_lab
 from ferry_types.errors import ErrorCode, FerryError, Refusal, not_found
 from ferry_wire.channels import open_channel
 from ferry_wire.status import refusal_of
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 LOOK_S = 10.0
 """Deadline of calls that only look something up or note something down."""
@@ -57,6 +59,19 @@ def coordinator_address(coordinator: str | None, directory: Path | None) -> str:
     return lab.process(COORDINATOR).address
 
 
+def ask(coordinator: str | None, directory: Path | None, call: Callable[[AdminStub], Awaitable[T]]) -> T:
+    """What a command's one call to the coordinator returns; both options as ``coordinator_address`` has them.
+
+    Raises FerryError, and KeyboardInterrupt if somebody interrupts it.
+    """
+
+    async def asked() -> T:
+        async with connect(coordinator_address(coordinator, directory)) as stub:
+            return await call(stub)
+
+    return interrupts.run(asked())
+
+
 @asynccontextmanager
 async def connect(address: str) -> AsyncIterator[AdminStub]:
     """The coordinator at an address. Failed calls leave the block as FerryError."""
@@ -85,6 +100,14 @@ async def find_vm(admin: AdminStub, name: str) -> admin_pb2.Vm:
     if not answer.vms:
         raise FerryError(not_found(f"there is no VM {name}", "ferry vm list shows those that exist"))
     return answer.vms[0]
+
+
+async def find_node(admin: AdminStub, name: str) -> admin_pb2.Node:
+    """The node of that name. Raises FerryError(not_found)."""
+    answer = await admin.ListNodes(admin_pb2.ListNodesRequest(name=name), timeout=LOOK_S)
+    if not answer.nodes:
+        raise FerryError(not_found(f"there is no node {name}", "ferry node list shows those that exist"))
+    return answer.nodes[0]
 
 
 def is_away(error: grpc.aio.AioRpcError) -> bool:

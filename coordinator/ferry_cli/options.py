@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from ferry_cli.output import Output
+from ferry_coordinator.requests import SPAN_S_MAX
 from ferry_types.units import parse_duration, parse_rate, parse_size
 
 T = TypeVar("T")
@@ -51,3 +52,13 @@ def rate(text: str, option: str) -> int:
 def duration(text: str, option: str) -> float:
     """Seconds of a duration with a unit. Raises typer.BadParameter naming the option."""
     return _parsed(parse_duration, text, option)
+
+
+def span(text: str, option: str) -> float:
+    """Seconds of a duration in which there is time, and no more than a week. Raises as ``duration`` does."""
+    span_s = duration(text, option)
+    if not 0 < span_s <= SPAN_S_MAX:
+        raise typer.BadParameter(
+            f"{text} is out of range: more than 0s, at most {SPAN_S_MAX / 3600:g}h", param_hint=option
+        )
+    return span_s

@@ -4,8 +4,13 @@ from collections.abc import Iterable, Sequence
 
 from ferry.v1 import admin_pb2, common_pb2, events_pb2
 from ferry_cli.views import rfc3339
+from ferry_cluster.plans import STARS_MAX
+from ferry_cluster.records import Stuck
+from ferry_coordinator.documents import processor_word
 from ferry_types.limits import PAGE_SIZE
+from ferry_types.roles import NO_RULES, Failback, RoleRules
 from ferry_types.units import format_duration, format_rate, format_size
+from ferry_wire.conversion import from_proto
 
 UNKNOWN = "-"
 
@@ -13,6 +18,8 @@ Row = tuple[str, ...]
 
 NODE_COLUMNS = ("NAME", "STATE", "VMS", "MEMORY USED", "MOVES", "ADDRESS", "INCARNATION")
 VM_COLUMNS = ("NAME", "STATE", "NODE", "EPOCH", "MEMORY", "WORKLOAD", "PRIORITY", "REASON")
+RATING_COLUMNS = ("NODE", "STARS", "REASON")
+PLANNED_MOVE_COLUMNS = ("VM", "MEMORY", "TARGET", "ESTIMATE")
 VOTE_COLUMNS = ("NAME", "KIND", "STATE", "VOTE")
 MIGRATION_COLUMNS = ("ID", "VM", "FROM", "TO", "STATE", "PASSES", "BROWN-OUT", "BLACK-OUT", "TOTAL", "REASON")
 
@@ -41,6 +48,10 @@ def node_pairs(node: admin_pb2.Node) -> list[tuple[str, str]]:
         ("VMs", ", ".join(node.vms) or UNKNOWN),
         ("memory used", _share(node)),
         ("processors", str(node.capacity.processors)),
+        ("processor", _processor(node)),
+        ("switches", ", ".join(node.capacity.switches) or UNKNOWN),
+        ("domain", node.capacity.domain or UNKNOWN),
+        ("level", node.capacity.level or UNKNOWN),
         ("simultaneous moves", str(node.capacity.migration_limit)),
         ("address", node.address or UNKNOWN),
         ("echo address", node.echo_address or UNKNOWN),
@@ -48,7 +59,92 @@ def node_pairs(node: admin_pb2.Node) -> list[tuple[str, str]]:
         ("incarnation", node.incarnation or UNKNOWN),
         ("version", node.version or UNKNOWN),
     ]
+    if node.paused:
+        pairs.append(("paused", "it gets no VM"))
+    if node.HasField("drain"):
+        pairs.append(("drain", f"{node.drain.state}: {drain_words(node.drain)}"))
     return [*pairs, ("reason", node.reason)] if node.reason else pairs
+
+
+def drain_words(drain: admin_pb2.Drain) -> str:
+    """How far a drain is."""
+    known = {*drain.taken, *drain.remaining}
+    words = f"{len(known) - len(drain.remaining)} of {len(known)} VMs have left" if known else "it had no VM"
+    if drain.remaining:
+        words += f", on it: {', '.join(drain.remaining)}"
+    return f"{words}; {drain.reason}" if drain.reason else words
+
+
+def planned_move_rows(moves: Iterable[admin_pb2.PlannedMove]) -> list[Row]:
+    """``node drain --dry-run``: the moves."""
+    return [
+        (
+            move.vm,
+            format_size(move.memory_bytes),
+            move.target,
+            format_duration(move.estimated_s) if move.HasField("estimated_s") else UNKNOWN,
+        )
+        for move in moves
+    ]
+
+
+def drain_plan_lines(plan: admin_pb2.DrainPlan, stuck: Stuck) -> list[str]:
+    """``node drain --dry-run``, below the moves: who has nowhere to go, and how long it takes."""
+    fate = "would stay" if stuck is Stuck.STAY else "would be turned off"
+    lines = [
+        f"{each.vm} {fate}: {each.refusal.message}" + (f" ({each.refusal.rule})" if each.refusal.rule else "")
+        for each in plan.stuck
+    ]
+    if plan.HasField("estimated_s"):
+        lines.append(f"about {format_duration(plan.estimated_s)} in all")
+    return lines or ([] if plan.moves else [f"{plan.node} has no VM"])
+
+
+def rating_rows(ratings: Iterable[admin_pb2.HostRating]) -> list[Row]:
+    """``vm migrate --dry-run``: how well each host would suit."""
+    return [
+        (
+            rating.node,
+            "★" * rating.stars + "☆" * (STARS_MAX - rating.stars),
+            (rating.reason or UNKNOWN) + (f" ({rating.rule})" if rating.rule else ""),
+        )
+        for rating in ratings
+    ]
+
+
+def cluster_pairs(cluster: admin_pb2.Cluster) -> list[tuple[str, str]]:
+    """``cluster show``."""
+    return [
+        ("name", cluster.name),
+        ("era", cluster.era),
+        ("profile", cluster.profile),
+        ("beat", format_duration(cluster.beat_s)),
+        ("lease", format_duration(cluster.lease_s)),
+        ("nodes", _counts(cluster.nodes)),
+        ("VMs", _counts(cluster.vms)),
+        *policy_pairs(cluster.policy),
+    ]
+
+
+def policy_pairs(policy: admin_pb2.Policy) -> list[tuple[str, str]]:
+    """What an admin has chosen for the whole cluster."""
+    losses = policy.quarantine_threshold
+    quarantine = (
+        f"for {span_words(policy.quarantine_s)} after {losses} {'loss' if losses == 1 else 'losses'} "
+        f"within {span_words(policy.quarantine_period_s)}"
+    )
+    return [
+        ("anti-affinity", "enforced" if policy.enforced_anti_affinity else "preferred"),
+        ("quarantine", quarantine if losses else "never"),
+    ]
+
+
+def span_words(span_s: float) -> str:
+    """Seconds as an admin would write them: ``6h``, ``90s``."""
+    for unit, unit_s in (("h", 3600), ("m", 60)):
+        if span_s and span_s % unit_s == 0:
+            return f"{span_s / unit_s:g}{unit}"
+    return f"{span_s:g}s"
 
 
 def quorum_pairs(quorum: admin_pb2.Quorum) -> list[tuple[str, str]]:
@@ -113,10 +209,46 @@ def vm_pairs(vm: admin_pb2.Vm) -> list[tuple[str, str]]:
         ("  access", workload.access),
         ("  compressibility", f"{workload.compressibility:.2f}"),
         ("priority", vm.spec.priority),
+        *rules_pairs(vm),
         ("echo address", vm.echo_address or UNKNOWN),
         ("migration", vm.migration_id or UNKNOWN),
     ]
     return [*pairs, ("reason", vm.reason)] if vm.reason else pairs
+
+
+def rules_pairs(vm: admin_pb2.Vm) -> list[tuple[str, str]]:
+    """What the cluster heeds for a VM, as far as somebody has said so."""
+    if not vm.HasField("rules"):
+        return []
+    rules = from_proto(vm.rules, RoleRules)
+    pairs = [
+        ("possible owners", ", ".join(rules.possible_owners), rules.possible_owners),
+        ("preferred owners", ", ".join(rules.preferred_owners), rules.preferred_owners),
+        ("anti-affinity", ", ".join(rules.anti_affinity), rules.anti_affinity),
+        ("failback", _failback(rules), rules.failback is not Failback.OFF),
+        ("failover threshold", str(rules.failover_threshold), rules.failover_threshold),
+        (
+            "failover period",
+            span_words(rules.failover_period_s),
+            rules.failover_period_s != NO_RULES.failover_period_s,
+        ),
+        ("start delay", span_words(rules.start_delay_s), rules.start_delay_s),
+        ("switch", rules.switch, rules.switch != NO_RULES.switch),
+        ("processor compatibility", "yes", rules.processor_compatibility),
+    ]
+    return [(name, value) for name, value, is_said in pairs if is_said]
+
+
+def _failback(rules: RoleRules) -> str:
+    if rules.failback is Failback.WINDOW:
+        return f"from {rules.failback_from_hour}:00 to {rules.failback_until_hour}:00 UTC"
+    return rules.failback
+
+
+def vm_line(vm: admin_pb2.Vm) -> str:
+    """``vm set``: what is set now."""
+    pairs = [("priority", vm.spec.priority), *rules_pairs(vm)]
+    return f"{vm.spec.name}: {'; '.join(f'{name} {value}' for name, value in pairs)}"
 
 
 def migration_rows(records: Iterable[admin_pb2.MigrationRecord]) -> list[Row]:
@@ -194,6 +326,15 @@ def columns_of(rows: Sequence[Row], columns: Row) -> tuple[Row, list[Row]]:
     """The columns in which some row has something to say."""
     kept = [i for i, _ in enumerate(columns) if not rows or any(row[i] != UNKNOWN for row in rows)]
     return tuple(columns[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
+
+
+def _counts(counts: Iterable[admin_pb2.StateCount]) -> str:
+    return ", ".join(f"{counted.count} {counted.state}" for counted in counts) or "none"
+
+
+def _processor(node: admin_pb2.Node) -> str:
+    capacity = node.capacity
+    return processor_word(capacity.processor) if capacity.HasField("processor") else UNKNOWN
 
 
 def _share(node: admin_pb2.Node) -> str:

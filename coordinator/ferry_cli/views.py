@@ -6,12 +6,15 @@ Names are part of the contract with those programs. Plain numbers with the unit 
 from ferry.v1 import host_pb2
 from ferry_coordinator.documents import (
     View,
+    cluster_view,
+    drain_plan_view,
     event_view,
     migration_view,
     node_view,
     pass_view,
     progress_view,
     quorum_view,
+    rating_view,
     rfc3339,
     vm_view,
 )
@@ -20,6 +23,8 @@ from ferry_types.errors import Refusal
 __all__ = [
     "View",
     "audit_view",
+    "cluster_view",
+    "drain_plan_view",
     "error_view",
     "event_view",
     "migration_view",
@@ -27,6 +32,7 @@ __all__ = [
     "pass_view",
     "progress_view",
     "quorum_view",
+    "rating_view",
     "rfc3339",
     "vm_view",
 ]

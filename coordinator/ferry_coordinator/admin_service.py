@@ -15,16 +15,21 @@ from ferry_cluster.cluster import Cluster
 from ferry_cluster.inputs import (
     CancelMove,
     CreateVm,
+    DrainNode,
     EvictNode,
     MigrateVm,
+    PauseNode,
     RemoveVm,
+    ResumeNode,
     SetQuorum,
+    SetVm,
     TurnOffVm,
     TurnOnVm,
 )
-from ferry_cluster.records import MigrationRecord
+from ferry_cluster.records import MigrationRecord, Stuck
 from ferry_cluster.views import MigrationView, VmView
 from ferry_coordinator.answers import (
+    cluster_answer,
     migration_answer,
     newest_that_fit,
     node_answer,
@@ -35,16 +40,21 @@ from ferry_coordinator.answers import (
 from ferry_coordinator.driver import Driver
 from ferry_coordinator.event_log import follow_events, newest_events
 from ferry_coordinator.ports import StateStore
+from ferry_coordinator.requests import (
+    BEST,
+    check_query,
+    checked_name,
+    checked_policy,
+    checked_span,
+    checked_target,
+    checked_word,
+)
 from ferry_coordinator.watchers import Watch, Watchers, offer_migration
-from ferry_types.errors import FerryError, malformed
 from ferry_types.migrations import MigrationOptions
-from ferry_types.names import validate_name
+from ferry_types.roles import NO_RULES, RoleChanges, RoleRules
 from ferry_types.vms import VmSpec
 from ferry_wire.addresses import parse_address
 from ferry_wire.conversion import from_proto, to_proto
-
-BEST = "best"
-"""Target of a move that leaves the choice to the coordinator."""
 
 _TOKEN_BYTES = 16
 
@@ -61,18 +71,53 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     async def ListNodes(self, request: admin_pb2.ListNodesRequest, _context: _Context) -> admin_pb2.NodeList:
         """All nodes, or the named one."""
-        name = _name(request.name, "node name") if request.name else ""
+        name = checked_name(request.name, "node name") if request.name else ""
         views = await self._driver.read(
             lambda cluster: [cluster.node_view(name)] if name else cluster.node_views()
         )
         return admin_pb2.NodeList(nodes=[node_answer(view) for view in views])
 
-    async def EvictNode(self, request: admin_pb2.NodeRequest, _context: _Context) -> admin_pb2.Node:
-        """Remove a node that has no VMs; answered with its last state."""
-        name = _name(request.name, "node name")
-        last = await self._driver.read(lambda cluster: cluster.node_view(name))
-        await self._driver.ask(lambda number: EvictNode(number, name))
-        return node_answer(last)
+    async def ShowCluster(self, _request: admin_pb2.ClusterQuery, _context: _Context) -> admin_pb2.Cluster:
+        """The cluster as a whole."""
+        return await self._driver.read(cluster_answer)
+
+    async def SetCluster(self, request: admin_pb2.PolicyChange, _context: _Context) -> admin_pb2.Cluster:
+        """Choose for the whole cluster."""
+        await self._driver.ask(checked_policy(request))
+        return await self._driver.read(cluster_answer)
+
+    async def PauseNode(self, request: admin_pb2.NodeRequest, _context: _Context) -> admin_pb2.Node:
+        """Let no VM come to a node any more."""
+        name = checked_name(request.name, "node name")
+        await self._driver.ask(lambda number: PauseNode(number, name))
+        return await self._node(name)
+
+    async def DrainNode(self, request: admin_pb2.DrainNodeRequest, _context: _Context) -> admin_pb2.Node:
+        """Pause a node and begin to empty it."""
+        name, to = checked_name(request.name, "node name"), checked_target(request.to)
+        stuck = checked_word(request.stuck, Stuck, "way with VMs that no host can take")
+        within_s = checked_span(request.within_s, "deadline") if request.HasField("within_s") else None
+        await self._driver.ask(lambda number: DrainNode(number, name, to, within_s, stuck))
+        return await self._node(name)
+
+    async def PlanDrain(self, request: admin_pb2.PlanDrainRequest, _context: _Context) -> admin_pb2.DrainPlan:
+        """What a drain would do now."""
+        name, to = checked_name(request.name, "node name"), checked_target(request.to)
+        plan = await self._driver.read(lambda cluster: cluster.drain_plan(name, to))
+        return to_proto(plan, admin_pb2.DrainPlan)
+
+    async def ResumeNode(self, request: admin_pb2.ResumeNodeRequest, _context: _Context) -> admin_pb2.Node:
+        """Let a node take VMs again, and with failback those back that were drained."""
+        name = checked_name(request.name, "node name")
+        await self._driver.ask(lambda number: ResumeNode(number, name, request.failback))
+        return await self._node(name)
+
+    async def EvictNode(self, request: admin_pb2.EvictNodeRequest, _context: _Context) -> admin_pb2.Node:
+        """Remove a node that has no VMs, or with force any; answered with its last state."""
+        name = checked_name(request.name, "node name")
+        last = await self._node(name)
+        await self._driver.ask(lambda number: EvictNode(number, name, request.force))
+        return last
 
     async def ShowQuorum(self, _request: admin_pb2.QuorumQuery, _context: _Context) -> admin_pb2.Quorum:
         """Who has a vote, and how many it takes."""
@@ -90,13 +135,20 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def CreateVm(self, request: admin_pb2.CreateVmRequest, _context: _Context) -> admin_pb2.Vm:
         """Create a VM; answered when it runs, unless it is not to be started."""
         spec = from_proto(request.spec, VmSpec)
-        node = _name(request.node, "node name") if request.node else ""
-        await self._driver.ask(lambda number: CreateVm(number, spec, node, start=not request.no_start))
+        node = checked_name(request.node, "node name") if request.node else ""
+        rules = from_proto(request.rules, RoleRules) if request.HasField("rules") else NO_RULES
+        await self._driver.ask(lambda number: CreateVm(number, spec, node, not request.no_start, rules))
         return await self._vm(spec.name)
+
+    async def SetVm(self, request: admin_pb2.SetVmRequest, _context: _Context) -> admin_pb2.Vm:
+        """Change what the cluster heeds for a VM."""
+        name, changes = checked_name(request.vm, "VM name"), from_proto(request.changes, RoleChanges)
+        await self._driver.ask(lambda number: SetVm(number, name, changes))
+        return await self._vm(name)
 
     async def ListVms(self, request: admin_pb2.ListVmsRequest, _context: _Context) -> admin_pb2.VmList:
         """All VMs, or the named one."""
-        name = _name(request.name, "VM name") if request.name else ""
+        name = checked_name(request.name, "VM name") if request.name else ""
         views = await self._driver.read(
             lambda cluster: [cluster.vm_view(name)] if name else cluster.vm_views()
         )
@@ -104,37 +156,45 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     async def StartVm(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.Vm:
         """Start a VM; answered when it runs."""
-        name = _name(request.name, "VM name")
+        name = checked_name(request.name, "VM name")
         await self._driver.ask(lambda number: TurnOnVm(number, name))
         return await self._vm(name)
 
     async def StopVm(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.Vm:
         """Turn a VM off; answered when it is."""
-        name = _name(request.name, "VM name")
+        name = checked_name(request.name, "VM name")
         await self._driver.ask(lambda number: TurnOffVm(number, name))
         return await self._vm(name)
 
     async def RemoveVm(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.Vm:
         """Delete a VM that is off; answered with its last state."""
-        name = _name(request.name, "VM name")
+        name = checked_name(request.name, "VM name")
         last = await self._vm(name)
         await self._driver.ask(lambda number: RemoveVm(number, name))
         return last
 
     async def WatchVm(self, request: admin_pb2.VmRequest, _context: _Context) -> AsyncIterator[admin_pb2.Vm]:
         """A VM's state now and on each change, until it is removed."""
-        name = _name(request.name, "VM name")
+        name = checked_name(request.name, "VM name")
         with self._watchers.vm(name) as watch:
             await self._driver.read(lambda cluster: _offer_vm(watch, cluster, name))
             async for view in watch:
                 yield vm_answer(view)
 
+    async def RateHosts(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.HostRatingList:
+        """How well each host would suit a VM, best first."""
+        name = checked_name(request.name, "VM name")
+        ratings = await self._driver.read(lambda cluster: cluster.host_ratings(name))
+        return admin_pb2.HostRatingList(
+            ratings=[to_proto(rating, admin_pb2.HostRating) for rating in ratings]
+        )
+
     async def MigrateVm(
         self, request: admin_pb2.MigrateVmRequest, _context: _Context
     ) -> admin_pb2.MigrationRecord:
         """Queue a live migration; with dry run only the plan."""
-        vm = _name(request.vm, "VM name")
-        to = request.to if request.to == BEST else _name(request.to, "node name")
+        vm = checked_name(request.vm, "VM name")
+        to = request.to if request.to == BEST else checked_name(request.to, "node name")
         options = (
             from_proto(request.options, MigrationOptions)
             if request.HasField("options")
@@ -152,7 +212,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.ListMigrationsRequest, _context: _Context
     ) -> admin_pb2.MigrationList:
         """The newest moves that are kept, oldest first, or the one with this id."""
-        id_ = _name(request.id, "migration") if request.id else ""
+        id_ = checked_name(request.id, "migration") if request.id else ""
         views = await self._driver.read(
             lambda cluster: [cluster.migration_view(id_)] if id_ else cluster.migration_views()
         )
@@ -163,7 +223,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.MigrationRequest, _context: _Context
     ) -> AsyncIterator[admin_pb2.MigrationStatus]:
         """A move's state now and on each change, until it has ended."""
-        id_ = _name(request.id, "migration")
+        id_ = checked_name(request.id, "migration")
         with self._watchers.migration(id_) as watch:
             await self._driver.read(lambda cluster: offer_migration(watch, cluster.migration_view(id_)))
             async for view in watch:
@@ -173,14 +233,14 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.MigrationRequest, _context: _Context
     ) -> admin_pb2.MigrationRecord:
         """Cancel a move that is not committed."""
-        id_ = _name(request.id, "migration")
+        id_ = checked_name(request.id, "migration")
         record = await self._driver.ask(lambda number: CancelMove(number, id_))
         assert isinstance(record, MigrationRecord)
         return migration_answer(MigrationView(record, None))
 
     async def ListEvents(self, request: admin_pb2.EventQuery, _context: _Context) -> admin_pb2.EventList:
         """The newest events that match, oldest first."""
-        _check_query(request)
+        check_query(request)
         events = await newest_events(self._store, request, self._driver.last_event_id)
         return admin_pb2.EventList(events=events)
 
@@ -188,7 +248,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.EventQuery, _context: _Context
     ) -> AsyncIterator[events_pb2.Event]:
         """The newest events that match, then all that follow."""
-        _check_query(request)
+        check_query(request)
         with self._watchers.events() as watch:
             last_id = self._driver.last_event_id
             for event in await newest_events(self._store, request, last_id):
@@ -203,6 +263,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         async for probe in request_iterator:
             yield probe
 
+    async def _node(self, name: str) -> admin_pb2.Node:
+        return node_answer(await self._driver.read(lambda cluster: cluster.node_view(name)))
+
     async def _vm(self, name: str) -> admin_pb2.Vm:
         return vm_answer(await self._driver.read(lambda cluster: cluster.vm_view(name)))
 
@@ -212,17 +275,3 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
 def _offer_vm(watch: Watch[VmView], cluster: Cluster, name: str) -> None:
     watch.offer(cluster.vm_view(name))
-
-
-def _check_query(query: admin_pb2.EventQuery) -> None:
-    if query.node:
-        _name(query.node, "node name")
-    if query.vm:
-        _name(query.vm, "VM name")
-
-
-def _name(text: str, what: str) -> str:
-    try:
-        return validate_name(text, what)
-    except ValueError as error:
-        raise FerryError(malformed(str(error))) from error

@@ -1,9 +1,11 @@
 """What the cluster core shows, as messages of the admin API."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ferry.v1 import admin_pb2, common_pb2
+from ferry_cluster.cluster import Cluster
 from ferry_cluster.records import MigrationRecord
 from ferry_cluster.views import MigrationView, NodeView, VmView
 from ferry_types.limits import MESSAGE_BYTES_MAX
@@ -26,6 +28,26 @@ def newest_that_fit(elements: Sequence[_T], size_bytes: Callable[[_T], int]) -> 
         if room_bytes < 0:
             return elements[index + 1 :]
     return elements
+
+
+def cluster_answer(cluster: Cluster) -> admin_pb2.Cluster:
+    """The cluster as a whole."""
+    settings, policy = cluster.settings, cluster.state.policy
+    return admin_pb2.Cluster(
+        name=settings.cluster,
+        era=settings.era,
+        profile=settings.timing.name,
+        beat_s=settings.timing.beat_s,
+        lease_s=settings.timing.lease_s,
+        nodes=_counted(view.state for view in cluster.node_views()),
+        vms=_counted(view.state for view in cluster.vm_views()),
+        policy=admin_pb2.Policy(
+            enforced_anti_affinity=policy.enforced_anti_affinity,
+            quarantine_threshold=policy.quarantine_threshold,
+            quarantine_period_s=policy.quarantine_period_s,
+            quarantine_s=policy.quarantine_s,
+        ),
+    )
 
 
 def node_answer(view: NodeView) -> admin_pb2.Node:
@@ -75,3 +97,10 @@ def status_answer(view: MigrationView) -> admin_pb2.MigrationStatus:
         status.dirty_pages = progress.dirty_pages
         status.rate_bytes_per_s = progress.rate_bytes_per_s
     return status
+
+
+def _counted(states: Iterable[str]) -> list[admin_pb2.StateCount]:
+    """How many are in each state, by the state's name."""
+    return [
+        admin_pb2.StateCount(state=state, count=count) for state, count in sorted(Counter(states).items())
+    ]

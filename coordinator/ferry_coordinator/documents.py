@@ -1,4 +1,4 @@
-"""Nodes, votes, VMs, moves and events as JSON, the same for the ``ferry`` command and on the bus.
+"""Cluster, nodes, votes, VMs, moves and events as JSON, the same for the ``ferry`` command and on the bus.
 
 Names are part of the contract with the programs that read them. Plain numbers with the unit in the name;
 times are RFC 3339 in UTC with microseconds; unknown is null.
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ferry.v1 import admin_pb2, common_pb2, events_pb2
+from ferry_types.roles import Failback
 
 View = dict[str, Any]
 
@@ -21,8 +22,29 @@ def rfc3339(time_us: int) -> str:
     )
 
 
+def cluster_view(cluster: admin_pb2.Cluster) -> View:
+    """The cluster as a whole, as ``cluster show`` prints it."""
+    policy = cluster.policy
+    return {
+        "name": cluster.name,
+        "era": cluster.era,
+        "profile": cluster.profile,
+        "beat_s": cluster.beat_s,
+        "lease_s": cluster.lease_s,
+        "nodes": {counted.state: counted.count for counted in cluster.nodes},
+        "vms": {counted.state: counted.count for counted in cluster.vms},
+        "policy": {
+            "enforced_anti_affinity": policy.enforced_anti_affinity,
+            "quarantine_threshold": policy.quarantine_threshold,
+            "quarantine_period_s": policy.quarantine_period_s,
+            "quarantine_duration_s": policy.quarantine_s,
+        },
+    }
+
+
 def node_view(node: admin_pb2.Node) -> View:
     """A node, as ``node list`` and ``node show`` print it."""
+    capacity = node.capacity
     return {
         "name": node.name,
         "state": node.state,
@@ -30,13 +52,84 @@ def node_view(node: admin_pb2.Node) -> View:
         "vms": list(node.vms),
         "address": node.address or None,
         "echo_address": node.echo_address or None,
-        "memory_bytes": node.capacity.memory_bytes,
+        "memory_bytes": capacity.memory_bytes,
         "memory_used_bytes": node.memory_used_bytes,
-        "processors": node.capacity.processors,
-        "migration_limit": node.capacity.migration_limit,
+        "processors": capacity.processors,
+        "processor": processor_word(capacity.processor) if capacity.HasField("processor") else None,
+        "switches": list(capacity.switches),
+        "domain": capacity.domain or None,
+        "level": capacity.level or None,
+        "migration_limit": capacity.migration_limit,
+        "paused": node.paused,
+        "drain": drain_view(node.drain) if node.HasField("drain") else None,
         "uuid": node.uuid or None,
         "version": node.version or None,
         "reason": node.reason or None,
+    }
+
+
+def processor_word(processor: common_pb2.Processor) -> str:
+    """A processor model, as agents are told theirs: ``intel:4``."""
+    return f"{processor.vendor}:{processor.generation}"
+
+
+def drain_view(drain: admin_pb2.Drain) -> View:
+    """How far a node has been emptied."""
+    return {
+        "state": drain.state,
+        "to": drain.to or None,
+        "reason": drain.reason or None,
+        "taken": list(drain.taken),
+        "remaining": list(drain.remaining),
+    }
+
+
+def drain_plan_view(plan: admin_pb2.DrainPlan) -> View:
+    """What a drain would do, as ``node drain --dry-run`` prints it."""
+    return {
+        "node": plan.node,
+        "moves": [
+            {
+                "vm": move.vm,
+                "memory_bytes": move.memory_bytes,
+                "target": move.target,
+                "estimated_s": move.estimated_s if move.HasField("estimated_s") else None,
+            }
+            for move in plan.moves
+        ],
+        "stuck": [
+            {"vm": stuck.vm, "rule": stuck.refusal.rule or None, "message": stuck.refusal.message}
+            for stuck in plan.stuck
+        ],
+        "estimated_s": plan.estimated_s if plan.HasField("estimated_s") else None,
+    }
+
+
+def rating_view(rating: admin_pb2.HostRating) -> View:
+    """How well a host would suit a VM, as ``vm migrate --dry-run`` prints it."""
+    return {
+        "node": rating.node,
+        "stars": rating.stars,
+        "reason": rating.reason or None,
+        "rule": rating.rule or None,
+    }
+
+
+def rules_view(rules: common_pb2.RoleRules) -> View:
+    """What the cluster heeds for a VM."""
+    has_window = rules.failback == Failback.WINDOW
+    return {
+        "possible_owners": list(rules.possible_owners),
+        "preferred_owners": list(rules.preferred_owners),
+        "anti_affinity": list(rules.anti_affinity),
+        "failback": rules.failback,
+        "failback_from_hour": rules.failback_from_hour if has_window else None,
+        "failback_until_hour": rules.failback_until_hour if has_window else None,
+        "failover_threshold": rules.failover_threshold,
+        "failover_period_s": rules.failover_period_s,
+        "start_delay_s": rules.start_delay_s,
+        "switch": rules.switch,
+        "processor_compatibility": rules.processor_compatibility,
     }
 
 
@@ -75,6 +168,7 @@ def vm_view(vm: admin_pb2.Vm) -> View:
         "compressibility": workload.compressibility,
         "fill": fill.path if fill.kind == "file" else fill.kind,
         "priority": vm.spec.priority,
+        "rules": rules_view(vm.rules) if vm.HasField("rules") else None,
         "echo_address": vm.echo_address or None,
         "host_address": vm.host_address or None,
         "migration": vm.migration_id or None,

@@ -181,7 +181,7 @@ class Driver:
         """
         try:
             await self._carry_out(self._cluster.start(time.monotonic()))
-            self._schedule_tick()
+            await self._handle(_Handle(_tick()))  # the core knows the hour before anybody asks it
             while (job := await self._jobs.get()) is not None and self._open:
                 if isinstance(job, _Read):
                     job.run(self._cluster)
@@ -249,7 +249,7 @@ class Driver:
 
     def _schedule_tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._tick_timer = loop.call_later(self._tick_s, self._jobs.put_nowait, _Handle(Tick()))
+        self._tick_timer = loop.call_later(self._tick_s, lambda: self._jobs.put_nowait(_Handle(_tick())))
 
     async def _handle(self, job: _Handle) -> None:
         begun = time.monotonic()
@@ -337,3 +337,7 @@ class Driver:
         for promise in self._promises:
             if not promise.done():
                 promise.set_exception(FerryError(STOPPING))
+
+
+def _tick() -> Tick:
+    return Tick(time.time_ns() // 1000)

@@ -25,7 +25,7 @@ from ferry_coordinator.ports import (
     Write,
 )
 from ferry_coordinator.record_codec import decode_record, encode_record
-from ferry_types.errors import FerryError, failed
+from ferry_types.errors import FerryError, Refusal, failed
 from ferry_types.events import EventRecord
 
 RETRY_PAUSE_MIN_S = 0.02
@@ -58,13 +58,17 @@ class Journal:
         self._last_event_id = last_event_id
 
     @classmethod
-    async def begin(cls, store: StateStore) -> tuple["Journal", list[Record]]:
+    async def begin(
+        cls, store: StateStore, problem_of: Callable[[list[Record]], Refusal | None] = lambda _: None
+    ) -> tuple["Journal", list[Record]]:
         """Begin a new term on the store, and return what the store holds now that nobody else may write.
 
-        Raises StoreError; a store that holds what cannot be read is left as it was.
+        Raises StoreError, and FerryError with what ``problem_of`` has against the records; a store that
+        cannot be read, or is not to be led, is left as it was.
         """
         before = await store.load()
-        _decoded(before)
+        if (problem := problem_of(_decoded(before))) is not None:
+            raise FerryError(problem)
         term = await store.begin_term(before.term)
         # Until then the former term's coordinator may have written.
         snapshot = await store.load()

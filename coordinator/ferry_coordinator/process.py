@@ -3,14 +3,24 @@
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from ferry.v1 import admin_pb2, admin_pb2_grpc, membership_pb2, membership_pb2_grpc
+from ferry.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    inspection_pb2,
+    inspection_pb2_grpc,
+    membership_pb2,
+    membership_pb2_grpc,
+)
 from ferry_cluster.cluster import Cluster, ClusterSettings
+from ferry_cluster.roles import start_problem
+from ferry_cluster.state import ClusterState
 from ferry_coordinator.adapters.sqlite_store import SqliteStore
 from ferry_coordinator.admin_service import AdminService
 from ferry_coordinator.driver import STOPPING, Driver
@@ -21,15 +31,19 @@ from ferry_coordinator.ports import StateStore
 from ferry_coordinator.projections import Projections, everything
 from ferry_coordinator.settings import CoordinatorSettings
 from ferry_coordinator.watchers import Watchers
+from ferry_types.inspection import ClusterReport
 from ferry_wire import topics
 from ferry_wire.addresses import announce_address
 from ferry_wire.bus import Bus, open_bus
 from ferry_wire.files import exclusive_directory
+from ferry_wire.inspection import InspectionServicer
 from ferry_wire.scrape import served_metrics
 from ferry_wire.servers import BoundServer, create_server
 from ferry_wire.witness import WitnessClient
 
 STORE_NAME = "cluster.sqlite3"
+
+SEED_BYTES = 32
 
 PART_DEADLINE_S = 0.5
 """How long each part may take to end when the process stops; together they stay below 2 s."""
@@ -47,7 +61,8 @@ async def serve(settings: CoordinatorSettings) -> None:
     """Be the coordinator until SIGTERM or SIGINT.
 
     Raises FerryError: the store cannot be used or fails for good, an address is not to be had, another
-    coordinator uses the directory or has begun a later term.
+    coordinator uses the directory or has begun a later term, or the store's cluster cannot be led with these
+    settings.
     """
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,7 +74,8 @@ async def serve(settings: CoordinatorSettings) -> None:
         store = await SqliteStore.open(settings.dir / STORE_NAME)
         stack.push_async_callback(_close_store, store)
         # Bound before the term begins: a port in use changes nothing in the store.
-        server = create_server(settings.listen, (admin_pb2.DESCRIPTOR, membership_pb2.DESCRIPTOR))
+        services = (admin_pb2.DESCRIPTOR, membership_pb2.DESCRIPTOR, inspection_pb2.DESCRIPTOR)
+        server = create_server(settings.listen, services)
         metrics = Metrics()
         if settings.metrics_listen:
             stack.enter_context(served_metrics(metrics.registry, settings.metrics_listen))
@@ -75,8 +91,16 @@ async def _reign(
     metrics: Metrics,
     stopped: asyncio.Event,
 ) -> None:
-    journal, records = await Journal.begin(store)
-    cluster_settings = ClusterSettings(settings.cluster, settings.era, settings.timing, settings.force_quorum)
+    cluster_settings = ClusterSettings(
+        settings.cluster,
+        settings.era,
+        settings.timing,
+        settings.force_quorum,
+        seed=secrets.token_hex(SEED_BYTES),
+    )
+    journal, records = await Journal.begin(
+        store, lambda former: start_problem(cluster_settings, ClusterState.from_records(former))
+    )
     cluster = Cluster(cluster_settings, journal.term, records, time.monotonic())
     streams, watchers, projections = NodeStreams(), Watchers(), Projections(bus, settings.cluster)
     for audience in (metrics, projections):
@@ -94,6 +118,9 @@ async def _reign(
     )
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(driver, watchers, store), server.grpc)
     membership_pb2_grpc.add_MembershipServicer_to_server(MembershipService(driver, streams), server.grpc)
+    report = ClusterReport(settings.cluster, settings.era, settings.timing.beat_s)
+    inspection = InspectionServicer(settings.dir, (server.address,), cluster=report)
+    inspection_pb2_grpc.add_InspectionServicer_to_server(inspection, server.grpc)
     reigning = asyncio.create_task(driver.run())
     stopping = asyncio.create_task(stopped.wait())
     try:

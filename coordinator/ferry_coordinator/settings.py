@@ -1,15 +1,16 @@
 """What the coordinator can be told: options of ``ferry coordinator run``, the environment or a TOML file."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from ferry_coordinator.resiliency import RESILIENCY_PERIOD_S, timing_of
 from ferry_types.eras import Era
 from ferry_types.names import validate_name
 from ferry_types.profiles import PROFILES, LeaseTiming
-from ferry_wire.process_settings import DirectoryPath, ObservedSettings, Shown
+from ferry_wire.process_settings import DirectoryPath, Duration, ObservedSettings, Shown
 
 PROGRAM: Final = "ferry coordinator run"
 
@@ -46,11 +47,24 @@ class CoordinatorSettings(ObservedSettings):
         "word; only when you know that the hosts that do not join are dead",
     )
     era: Era = Field(default=Era.WS2012R2, description="functional level of the cluster")
+    resiliency_period: Duration | None = Field(
+        default=None,
+        description="era 2016: how long a silent node's VMs are left alone before it is given up; else "
+        f"{RESILIENCY_PERIOD_S['windows']:g} s, or {RESILIENCY_PERIOD_S['fast']:g} s in profile fast",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_timing(self) -> Self:
+        try:
+            timing_of(self.profile, self.era, self.resiliency_period)
+        except ValueError as problem:
+            raise ValueError(f"--resiliency-period: {problem}") from None
+        return self
 
     @property
     def timing(self) -> LeaseTiming:
-        """The profile's beat and lease."""
-        return PROFILES[self.profile]
+        """The profile's beat and lease; from era 2016 on the resiliency period in place of the lease."""
+        return timing_of(self.profile, self.era, self.resiliency_period)
 
 
 def load_settings(arguments: Sequence[str] | None = None) -> CoordinatorSettings:

@@ -223,6 +223,18 @@ async def test_a_port_in_use_is_named_and_nothing_is_changed(coordinator: Coordi
     await store.close()
 
 
+async def test_a_level_that_the_cluster_has_left_behind_is_refused(coordinator: CoordinatorProcess) -> None:
+    await coordinator.start("--era", "2016")
+    await coordinator.kill()
+    code, said = await coordinator.refused_start("--era", "2012r2")
+    assert code == 5
+    assert "era 2016" in said
+    assert "--era 2016" in said
+    store = await SqliteStore.open(coordinator.directory / "cluster.sqlite3")
+    assert await store.read_term() == 1
+    await store.close()
+
+
 async def test_a_live_name_is_claimed_once(coordinator: CoordinatorProcess) -> None:
     await coordinator.start()
     first = ScriptedHost("node1", coordinator.address)

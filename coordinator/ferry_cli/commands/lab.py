@@ -9,8 +9,9 @@ import typer
 from ferry_cli import interrupts
 from ferry_cli.lab import lifecycle, status
 from ferry_cli.lab.state import LabSpec, lab_directory
-from ferry_cli.options import DirectoryOption, OutputOption, size
+from ferry_cli.options import DirectoryOption, OutputOption, duration, size
 from ferry_cli.output import Output, print_document, say, tell
+from ferry_coordinator.resiliency import timing_of
 from ferry_types.eras import Era
 from ferry_types.limits import MIGRATION_LIMIT_DEFAULT, MIGRATION_LIMIT_MAX
 
@@ -42,6 +43,13 @@ def up(
     profile: Annotated[
         Profile, typer.Option(help="fast: beat 250 ms, lease 2 s; windows: beat 1 s, lease 5 s.")
     ] = Profile.FAST,
+    resiliency_period: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Era 2016: how long a silent node's VMs are left alone; else 60s, in profile windows 240s.",
+        ),
+    ] = None,
     memory: Annotated[str, typer.Option(metavar="SIZE", help="What VMs may use on each host.")] = "8GiB",
     migration_limit: Annotated[
         int,
@@ -71,6 +79,7 @@ def up(
         broker=broker,
         failpoints=failpoints,
         trace=trace,
+        resiliency_period_s=_resiliency_period_s(resiliency_period, profile, era),
     )
     where = lab_directory(directory)
     lab = interrupts.run(lifecycle.up(where, spec, say))
@@ -152,3 +161,15 @@ def start(
         print_document(view)
     else:
         tell(f"{process} (pid {view['pid']}) is up at {started.address}")
+
+
+def _resiliency_period_s(text: str | None, profile: Profile, era: Era) -> float | None:
+    """What the coordinator will take; it would end at once over anything else."""
+    if text is None:
+        return None
+    period_s = duration(text, "--resiliency-period")
+    try:
+        timing_of(profile.value, era, period_s)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--resiliency-period") from None
+    return period_s

@@ -1,9 +1,8 @@
 """``ferry vm``: virtual machines, from creation to removal."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import grpc.aio
 import typer
@@ -22,6 +21,20 @@ from ferry_cli.options import (
     size,
 )
 from ferry_cli.output import Output, print_document, print_pairs, print_table, tell
+from ferry_cli.roles import (
+    AntiAffinityOption,
+    FailbackOption,
+    FailoverPeriodOption,
+    FailoverThresholdOption,
+    PossibleOwnersOption,
+    PreferredOwnersOption,
+    ProcessorCompatibilityOption,
+    RoleOptions,
+    StartDelayOption,
+    SwitchOption,
+    changes_of,
+    rules_of,
+)
 from ferry_types.errors import ErrorCode, FerryError, failed, malformed, refused
 from ferry_types.limits import PASS_LIMIT_DEFAULT, PASS_LIMIT_MAX
 from ferry_types.migrations import MigrationOptions, MigrationType, TransportOption
@@ -31,39 +44,48 @@ from ferry_types.workloads import PROFILES, AccessPattern, Fill, FillSpec, resol
 from ferry_wire.conversion import to_proto
 from ferry_wire.status import refusal_of
 
-T = TypeVar("T")
-
 AUDIT_S = 120.0
 """Deadline of an audit: the guest reads all its memory, in slices between which it works on."""
 
 app = typer.Typer(help="Virtual machines.")
 
 VmArgument = Annotated[str, typer.Argument(metavar="VM", help="The VM's name.")]
+WorkloadOption = Annotated[
+    str, typer.Option(metavar="|".join(PROFILES), help="What the guest does to its memory.")
+]
+CompressibilityOption = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of each written page that is constant.")
+]
+FillOption = Annotated[
+    str,
+    typer.Option(metavar="zero|random|FILE", help="What memory holds at boot; FILE: a file or folder there."),
+]
+NodeOption = Annotated[str, typer.Option(metavar="NODE", help="Where to start it; else where it fits best.")]
+
+_PRIORITY = "Order of start after a failover; none: it stays off then."
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new VM's name.")],
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory of the VM.")] = "256MiB",
-    workload: Annotated[
-        str, typer.Option(metavar="|".join(PROFILES), help="What the guest does to its memory.")
-    ] = "idle",
+    workload: WorkloadOption = "idle",
     write_rate: Annotated[str | None, typer.Option(metavar="RATE", help="Memory that it writes.")] = None,
     working_set: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory that it works on.")] = None,
     access: Annotated[AccessPattern | None, typer.Option(help="How it chooses pages of it.")] = None,
-    compressibility: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of each written page that is constant.")
-    ] = None,
-    fill: Annotated[
-        str,
-        typer.Option(
-            metavar="zero|random|FILE", help="What memory holds at boot; FILE: a file or folder there."
-        ),
-    ] = "zero",
-    node: Annotated[
-        str, typer.Option(metavar="NODE", help="Where to start it; else where it fits best.")
-    ] = "",
-    priority: Annotated[Priority, typer.Option(help="Order of start after a failover.")] = Priority.MEDIUM,
+    compressibility: CompressibilityOption = None,
+    fill: FillOption = "zero",
+    node: NodeOption = "",
+    priority: Annotated[Priority, typer.Option(help=_PRIORITY)] = Priority.MEDIUM,
+    possible_owners: PossibleOwnersOption = None,
+    preferred_owners: PreferredOwnersOption = None,
+    anti_affinity: AntiAffinityOption = None,
+    failback: FailbackOption = None,
+    failover_threshold: FailoverThresholdOption = None,
+    failover_period: FailoverPeriodOption = None,
+    start_delay: StartDelayOption = None,
+    switch: SwitchOption = None,
+    processor_compatibility: ProcessorCompatibilityOption = None,
     no_start: Annotated[bool, typer.Option("--no-start", help="Leave it off.")] = False,
     coordinator: CoordinatorOption = None,
     directory: DirectoryOption = None,
@@ -73,6 +95,17 @@ def create(
 
     PowerShell: New-VM, Add-ClusterVirtualMachineRole.
     """
+    said = RoleOptions(
+        possible_owners,
+        preferred_owners,
+        anti_affinity,
+        failback,
+        failover_threshold,
+        failover_period,
+        start_delay,
+        switch,
+        processor_compatibility,
+    )
     spec = _spec(
         VmSpec(name, size(memory, "--memory"), PROFILES["idle"], _fill(fill), priority),
         workload,
@@ -81,8 +114,13 @@ def create(
         access=access,
         compressibility=compressibility,
     )
-    request = admin_pb2.CreateVmRequest(spec=to_proto(spec, common_pb2.VmSpec), node=node, no_start=no_start)
-    vm = _asked(coordinator, directory, lambda stub: stub.CreateVm(request, timeout=admin.BOOT_S))
+    request = admin_pb2.CreateVmRequest(
+        spec=to_proto(spec, common_pb2.VmSpec),
+        node=node,
+        no_start=no_start,
+        rules=to_proto(rules_of(said), common_pb2.RoleRules),
+    )
+    vm = admin.ask(coordinator, directory, lambda stub: stub.CreateVm(request, timeout=admin.BOOT_S))
     _print_changed(vm, f"{name} is {vm.state}" + (f" on {vm.node}" if vm.node else ""), output)
 
 
@@ -96,7 +134,7 @@ def list_vms(
 
     PowerShell: Get-VM.
     """
-    vms = _asked(coordinator, directory, lambda stub: _vms(stub, ""))
+    vms = admin.ask(coordinator, directory, lambda stub: _vms(stub, ""))
     if output is Output.JSON:
         print_document([views.vm_view(vm) for vm in vms])
     else:
@@ -114,11 +152,53 @@ def show(
 
     PowerShell: Get-VM -Name.
     """
-    vm = _asked(coordinator, directory, lambda stub: admin.find_vm(stub, name))
+    vm = admin.ask(coordinator, directory, lambda stub: admin.find_vm(stub, name))
     if output is Output.JSON:
         print_document(views.vm_view(vm))
     else:
         print_pairs(tables.vm_pairs(vm))
+
+
+@app.command("set")
+def set_vm(
+    name: VmArgument,
+    priority: Annotated[Priority | None, typer.Option(help=_PRIORITY)] = None,
+    possible_owners: PossibleOwnersOption = None,
+    preferred_owners: PreferredOwnersOption = None,
+    anti_affinity: AntiAffinityOption = None,
+    failback: FailbackOption = None,
+    failover_threshold: FailoverThresholdOption = None,
+    failover_period: FailoverPeriodOption = None,
+    start_delay: StartDelayOption = None,
+    switch: SwitchOption = None,
+    processor_compatibility: ProcessorCompatibilityOption = None,
+    coordinator: CoordinatorOption = None,
+    directory: DirectoryOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Choose where a VM may run, and when it fails over and back; what is not named stays.
+
+    PowerShell: Set-VM, Set-VMProcessor, Set-ClusterGroup, Set-ClusterOwnerNode.
+
+    An empty value clears a list: --possible-owners "".
+    """
+    said = RoleOptions(
+        possible_owners,
+        preferred_owners,
+        anti_affinity,
+        failback,
+        failover_threshold,
+        failover_period,
+        start_delay,
+        switch,
+        processor_compatibility,
+    )
+    changes = changes_of(priority, said)
+    if changes is None:
+        raise FerryError(malformed(f"nothing of {name} is to be changed", "see ferry vm set --help"))
+    request = admin_pb2.SetVmRequest(vm=name, changes=to_proto(changes, common_pb2.RoleChanges))
+    vm = admin.ask(coordinator, directory, lambda stub: stub.SetVm(request, timeout=admin.LOOK_S))
+    _print_changed(vm, tables.vm_line(vm), output)
 
 
 @app.command()
@@ -133,7 +213,7 @@ def start(
     PowerShell: Start-VM.
     """
     request = admin_pb2.VmRequest(name=name)
-    vm = _asked(coordinator, directory, lambda stub: stub.StartVm(request, timeout=admin.BOOT_S))
+    vm = admin.ask(coordinator, directory, lambda stub: stub.StartVm(request, timeout=admin.BOOT_S))
     _print_changed(vm, f"{name} is {vm.state} on {vm.node}", output)
 
 
@@ -149,7 +229,7 @@ def stop(
     PowerShell: Stop-VM -TurnOff.
     """
     request = admin_pb2.VmRequest(name=name)
-    vm = _asked(coordinator, directory, lambda stub: stub.StopVm(request, timeout=admin.BOOT_S))
+    vm = admin.ask(coordinator, directory, lambda stub: stub.StopVm(request, timeout=admin.BOOT_S))
     _print_changed(vm, f"{name} is {vm.state}", output)
 
 
@@ -165,7 +245,7 @@ def remove(
     PowerShell: Remove-VM.
     """
     request = admin_pb2.VmRequest(name=name)
-    vm = _asked(coordinator, directory, lambda stub: stub.RemoveVm(request, timeout=admin.LOOK_S))
+    vm = admin.ask(coordinator, directory, lambda stub: stub.RemoveVm(request, timeout=admin.LOOK_S))
     _print_changed(vm, f"{name} is removed", output)
 
 
@@ -236,7 +316,7 @@ def audit(
 
     Exit code 1 if it finds something wrong (PowerShell has no such cmdlet; chkdsk comes close).
     """
-    vm = _asked(coordinator, directory, lambda stub: admin.find_vm(stub, name))
+    vm = admin.ask(coordinator, directory, lambda stub: admin.find_vm(stub, name))
     if not vm.host_address:
         hint = f"start it: ferry vm start {name}"
         raise FerryError(refused("vm running", f"{name} is {vm.state}, so that nobody can ask it", hint))
@@ -266,14 +346,6 @@ async def audit_at(host_address: str, name: str) -> host_pb2.AuditReport:
             raise FerryError(
                 failed(f"the host of {name} does not answer: {refusal.message}", hint)
             ) from error
-
-
-def _asked(coordinator: str | None, directory: Path | None, ask: Callable[[AdminStub], Awaitable[T]]) -> T:
-    async def asked() -> T:
-        async with admin.connect(admin.coordinator_address(coordinator, directory)) as stub:
-            return await ask(stub)
-
-    return interrupts.run(asked())
 
 
 async def _vms(stub: AdminStub, name: str) -> list[admin_pb2.Vm]:

@@ -13,6 +13,7 @@ from ferry_cli.lab.state import (
     WITNESS,
     Kind,
     Lab,
+    LabNode,
     LabProcess,
     LabSpec,
     address_file,
@@ -47,24 +48,26 @@ def start_coordinator(directory: Path, spec: LabSpec, broker: str) -> LabProcess
         listen=ANY_PORT,
         profile=spec.profile,
         era=spec.era.value,
+        resiliency_period="" if spec.resiliency_period_s is None else f"{spec.resiliency_period_s}s",
         broker=broker,
     )
     return _start(directory, COORDINATOR, Kind.COORDINATOR, command)
 
 
-def start_agent(directory: Path, name: str, spec: LabSpec, lab: Lab) -> LabProcess:
+def start_agent(directory: Path, node: LabNode, spec: LabSpec, lab: Lab) -> LabProcess:
     """Start an agent, under its watchdog, of a lab whose coordinator (and broker) listen already."""
-    command = _module(
-        "ferry_agent.watchdog",
-        name=name,
-        dir=str(directory / "nodes" / name),
-        coordinator=lab.process(COORDINATOR).address,
-        listen=ANY_PORT,
-        echo_listen=ANY_PORT,
-        broker=broker_address(lab),
-        memory=f"{spec.memory_bytes}B",
-        migration_limit=str(spec.migration_limit),
-    )
+    name = node.name
+    options = {
+        "name": name,
+        "dir": str(directory / "nodes" / name),
+        "coordinator": lab.process(COORDINATOR).address,
+        "listen": ANY_PORT,
+        "echo_listen": ANY_PORT,
+        "broker": broker_address(lab),
+        "memory": f"{spec.memory_bytes}B",
+        "migration_limit": str(spec.migration_limit),
+    }
+    command = _module("ferry_agent.watchdog", **{**options, **dict(node.options)})
     if spec.failpoints:
         command = (*command, "--failpoints")
     if spec.trace:

@@ -46,6 +46,8 @@ TERMINATE_S = 5.0
 """What processes get to end by themselves before they are killed."""
 
 KILLED_S = 10.0
+
+_KEPT_OUT = (NodeState.PAUSED, NodeState.DRAINING, NodeState.QUARANTINED)
 _POLL_S = 0.1
 _CALL_S = 2.0
 
@@ -86,15 +88,16 @@ async def _up(directory: Path, spec: LabSpec, progress: Progress) -> Lab:
     lab = await _add(directory, lab, launch.start_coordinator(directory, spec, launch.broker_address(lab)))
     progress(f"coordinator listens at {lab.process(COORDINATOR).address}")
     await _name_witness(lab)
-    names = [f"node{number}" for number in range(1, spec.hosts + 1)]
-    for name in names:
-        lab = lab.with_process(launch.start_agent(directory, name, spec, lab))
+    before = await _incarnations(lab)
+    names = [node.name for node in spec.all_nodes]
+    for node in spec.all_nodes:
+        lab = lab.with_process(launch.start_agent(directory, node, spec, lab))
         write_lab(directory, lab)
     for name in names:
         lab = lab.with_process(await launch.listening(directory, lab.process(name)))
     write_lab(directory, lab)
-    deadline_s = JOIN_DEADLINE_S + JOIN_DEADLINE_PER_HOST_S * spec.hosts
-    nodes = await _joined(directory, lab, dict.fromkeys(names, ""), deadline_s)
+    deadline_s = _join_deadline_s(spec) + JOIN_DEADLINE_PER_HOST_S * len(names)
+    nodes = await _joined(directory, lab, {name: before.get(name, "") for name in names}, deadline_s)
     lab = _with_echo_addresses(lab, nodes)
     write_lab(directory, lab)
     progress(f"{len(names)} {'node is' if len(names) == 1 else 'nodes are'} up")
@@ -208,7 +211,7 @@ async def start(directory: Path, name: str) -> LabProcess:
                 if processes.observe(agent.identity) is RunState.RUNNING and agent_of(agent, marked)
             }
         if process.kind in {Kind.AGENT, Kind.COORDINATOR}:
-            await _joined(directory, lab, expected, JOIN_DEADLINE_S)
+            await _joined(directory, lab, expected, _join_deadline_s(lab.spec))
         return process
 
 
@@ -336,10 +339,15 @@ async def _incarnations(lab: Lab) -> dict[str, str]:
     return {node.name: node.incarnation for node in nodes or ()}
 
 
+def _join_deadline_s(spec: LabSpec) -> float:
+    """A node whose former life nobody has certified dead joins once that one's lease has run out."""
+    return JOIN_DEADLINE_S + spec.timing.coordinator_span_s
+
+
 async def _joined(
     directory: Path, lab: Lab, former: dict[str, str], deadline_s: float
 ) -> list[admin_pb2.Node]:
-    """Wait until nodes are up; ``former`` has the name of each, and the incarnation that does not count."""
+    """Wait until nodes have joined; ``former``: the name of each, and the incarnation that does not count."""
     address = lab.process(COORDINATOR).address
     deadline = time.monotonic() + deadline_s
     while True:
@@ -347,8 +355,7 @@ async def _joined(
         up_now = {
             node.name
             for node in nodes or ()
-            # A node that is up by its lease alone, without a connection, bears a reason.
-            if node.state == NodeState.UP and not node.reason and node.incarnation != former.get(node.name)
+            if _has_joined(node) and node.incarnation != former.get(node.name)
         }
         if nodes is not None and up_now >= former.keys():
             return nodes
@@ -361,6 +368,12 @@ async def _joined(
                 failed(f"{what} within {deadline_s:.0f} s", f"the logs are in {directory / 'logs'}")
             )
         await asyncio.sleep(_POLL_S)
+
+
+def _has_joined(node: admin_pb2.Node) -> bool:
+    """Whether a node that was admitted is connected, or gets no VMs, and says only that."""
+    # A node that is up by its lease alone, without a connection, bears a reason.
+    return node.state in _KEPT_OUT or (node.state == NodeState.UP and not node.reason)
 
 
 def _with_echo_addresses(lab: Lab, nodes: Iterable[admin_pb2.Node]) -> Lab:

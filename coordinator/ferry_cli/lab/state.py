@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from ferry_cli.lab.processes import ProcessIdentity
+from ferry_coordinator.resiliency import timing_of
 from ferry_types.eras import Era
 from ferry_types.errors import FerryError, failed, not_found, refused
 from ferry_types.limits import HOST_MEMORY_BYTES_DEFAULT, MIGRATION_LIMIT_DEFAULT
+from ferry_types.profiles import LeaseTiming
 
 FORMAT = 1
 BROKER = "broker"
@@ -43,8 +45,20 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LabNode:
+    """A host of a lab. ``options``: of its agent, with their values, in place of what all others have."""
+
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LabSpec:
-    """What a lab is made of. ``broker``: address of one that runs already, None for the lab's own."""
+    """What a lab is made of.
+
+    ``broker``: address of one that runs already, None for the lab's own. ``resiliency_period_s``: None for
+    what profile and era say.
+    """
 
     hosts: int = 3
     era: Era = Era.WS2012R2
@@ -54,6 +68,19 @@ class LabSpec:
     broker: str | None = None
     failpoints: bool = False
     trace: bool = False
+    resiliency_period_s: float | None = None
+    nodes: tuple[LabNode, ...] = ()
+    """Hosts that have names and options of their own; none: as many as ``hosts`` says, all alike."""
+
+    @property
+    def all_nodes(self) -> tuple[LabNode, ...]:
+        """Its hosts: those that are named, else node1, node2, ..."""
+        return self.nodes or tuple(LabNode(f"node{number}") for number in range(1, self.hosts + 1))
+
+    @property
+    def timing(self) -> LeaseTiming:
+        """Beat and lease of its cluster. Raises ValueError if they are not to be had."""
+        return timing_of(self.profile, self.era, self.resiliency_period_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +213,10 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 def _lab(document: dict[str, Any]) -> Lab:
     spec = dict(document["spec"])
+    nodes = tuple(
+        LabNode(node["name"], tuple((option, value) for option, value in node["options"]))
+        for node in spec.get("nodes", ())
+    )
     for entry in document["processes"]:
         texts = (entry["name"], entry["address"], *entry["command"])
         numbers = (entry["identity"]["pid"], entry["identity"]["start_ticks"])
@@ -194,7 +225,7 @@ def _lab(document: dict[str, Any]) -> Lab:
         if not all(isinstance(number, int) for number in numbers):
             raise ValueError("a process ID or a start time is not a number")
     return Lab(
-        LabSpec(**{**spec, "era": Era(spec["era"])}),
+        LabSpec(**{**spec, "era": Era(spec["era"]), "nodes": nodes}),
         tuple(
             LabProcess(
                 name=entry["name"],

@@ -55,9 +55,11 @@ class Node(_message.Message):
     MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: _builtins.str
-    """up | down | joining"""
+    """up | down | paused | draining | joining | isolated | quarantined"""
     incarnation: _builtins.str
     uuid: _builtins.str
     address: _builtins.str
@@ -67,12 +69,18 @@ class Node(_message.Message):
     version: _builtins.str
     reason: _builtins.str
     """why it is not up, in words"""
+    paused: _builtins.bool
+    """it runs what it has, and gets nothing more"""
     @_builtins.property
     def vms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of the VMs that it owns"""
 
     @_builtins.property
     def capacity(self) -> _common_pb2.Capacity: ...
+    @_builtins.property
+    def drain(self) -> Global___Drain:
+        """absent unless there was one since it resumed last"""
+
     def __init__(
         self,
         *,
@@ -87,14 +95,254 @@ class Node(_message.Message):
         memory_used_bytes: _builtins.int = ...,
         version: _builtins.str = ...,
         reason: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+        drain: Global___Drain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "drain", b"drain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "echo_address", b"echo_address", "incarnation", b"incarnation", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "reason", b"reason", "state", b"state", "uuid", b"uuid", "version", b"version", "vms", b"vms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "drain", b"drain", "echo_address", b"echo_address", "incarnation", b"incarnation", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "paused", b"paused", "reason", b"reason", "state", b"state", "uuid", b"uuid", "version", b"version", "vms", b"vms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class Drain(_message.Message):
+    """A node that is being emptied, or was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    state: _builtins.str
+    """active | completed | failed"""
+    to: _builtins.str
+    """the host that takes its VMs; empty: the best for each"""
+    reason: _builtins.str
+    """why it waits or has failed, in words"""
+    @_builtins.property
+    def taken(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """VMs that were on the node; a failback brings them home"""
+
+    @_builtins.property
+    def remaining(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """VMs still on it"""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        state: _builtins.str = ...,
+        to: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        taken: _abc.Iterable[_builtins.str] | None = ...,
+        remaining: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "reason", b"reason", "remaining", b"remaining", "state", b"state", "taken", b"taken", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Drain: _TypeAlias = Drain  # noqa: Y015
+
+@_typing.final
+class DrainNodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    WITHIN_S_FIELD_NUMBER: _builtins.int
+    STUCK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    to: _builtins.str
+    """onto that host; empty: the best for each VM"""
+    within_s: _builtins.float
+    """then it is given up, seconds; absent: never"""
+    stuck: _builtins.str
+    """VMs that no host can take: stay | stop"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        to: _builtins.str = ...,
+        within_s: _builtins.float | None = ...,
+        stuck: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_within_s", b"_within_s", "within_s", b"within_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_within_s", b"_within_s", "name", b"name", "stuck", b"stuck", "to", b"to", "within_s", b"within_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__within_s: _TypeAlias = _typing.Literal["within_s"]  # noqa: Y015
+    _WhichOneofArgType__within_s: _TypeAlias = _typing.Literal["_within_s", b"_within_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__within_s) -> _WhichOneofReturnType__within_s | None: ...
+
+Global___DrainNodeRequest: _TypeAlias = DrainNodeRequest  # noqa: Y015
+
+@_typing.final
+class PlanDrainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    to: _builtins.str
+    """as in DrainNodeRequest"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        to: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanDrainRequest: _TypeAlias = PlanDrainRequest  # noqa: Y015
+
+@_typing.final
+class DrainPlan(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    STUCK_FIELD_NUMBER: _builtins.int
+    ESTIMATED_S_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    estimated_s: _builtins.float
+    """all of it, by the slots that there are, seconds; absent: unknown"""
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedMove]:
+        """in the order of the queue"""
+
+    @_builtins.property
+    def stuck(self) -> _containers.RepeatedCompositeFieldContainer[Global___StuckVm]: ...
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        moves: _abc.Iterable[Global___PlannedMove] | None = ...,
+        stuck: _abc.Iterable[Global___StuckVm] | None = ...,
+        estimated_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s", "estimated_s", b"estimated_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s", "estimated_s", b"estimated_s", "moves", b"moves", "node", b"node", "stuck", b"stuck"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__estimated_s: _TypeAlias = _typing.Literal["estimated_s"]  # noqa: Y015
+    _WhichOneofArgType__estimated_s: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__estimated_s) -> _WhichOneofReturnType__estimated_s | None: ...
+
+Global___DrainPlan: _TypeAlias = DrainPlan  # noqa: Y015
+
+@_typing.final
+class PlannedMove(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VM_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    ESTIMATED_S_FIELD_NUMBER: _builtins.int
+    vm: _builtins.str
+    memory_bytes: _builtins.int
+    target: _builtins.str
+    estimated_s: _builtins.float
+    """seconds; absent: unknown"""
+    def __init__(
+        self,
+        *,
+        vm: _builtins.str = ...,
+        memory_bytes: _builtins.int = ...,
+        target: _builtins.str = ...,
+        estimated_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s", "estimated_s", b"estimated_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s", "estimated_s", b"estimated_s", "memory_bytes", b"memory_bytes", "target", b"target", "vm", b"vm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__estimated_s: _TypeAlias = _typing.Literal["estimated_s"]  # noqa: Y015
+    _WhichOneofArgType__estimated_s: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__estimated_s) -> _WhichOneofReturnType__estimated_s | None: ...
+
+Global___PlannedMove: _TypeAlias = PlannedMove  # noqa: Y015
+
+@_typing.final
+class StuckVm(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VM_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    vm: _builtins.str
+    @_builtins.property
+    def refusal(self) -> _common_pb2.Refusal:
+        """the rule that is against every other host"""
+
+    def __init__(
+        self,
+        *,
+        vm: _builtins.str = ...,
+        refusal: _common_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "vm", b"vm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StuckVm: _TypeAlias = StuckVm  # noqa: Y015
+
+@_typing.final
+class ResumeNodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FAILBACK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    failback: _builtins.bool
+    """VMs that were drained come home"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        failback: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failback", b"failback", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeNodeRequest: _TypeAlias = ResumeNodeRequest  # noqa: Y015
+
+@_typing.final
+class EvictNodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    force: _builtins.bool
+    """its VMs fail over, its moves are aborted"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvictNodeRequest: _TypeAlias = EvictNodeRequest  # noqa: Y015
 
 @_typing.final
 class NodeList(_message.Message):
@@ -115,6 +363,173 @@ class NodeList(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeList: _TypeAlias = NodeList  # noqa: Y015
+
+@_typing.final
+class ClusterQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterQuery: _TypeAlias = ClusterQuery  # noqa: Y015
+
+@_typing.final
+class Cluster(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ERA_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    BEAT_S_FIELD_NUMBER: _builtins.int
+    LEASE_S_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    VMS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    era: _builtins.str
+    """2008r2 | 2012 | 2012r2 | 2016"""
+    profile: _builtins.str
+    """fast | windows"""
+    beat_s: _builtins.float
+    """how often hosts renew their leases, seconds"""
+    lease_s: _builtins.float
+    """how long one holds, seconds"""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]:
+        """by state, those that occur"""
+
+    @_builtins.property
+    def vms(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]:
+        """the same"""
+
+    @_builtins.property
+    def policy(self) -> Global___Policy: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        era: _builtins.str = ...,
+        profile: _builtins.str = ...,
+        beat_s: _builtins.float = ...,
+        lease_s: _builtins.float = ...,
+        nodes: _abc.Iterable[Global___StateCount] | None = ...,
+        vms: _abc.Iterable[Global___StateCount] | None = ...,
+        policy: Global___Policy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_s", b"beat_s", "era", b"era", "lease_s", b"lease_s", "name", b"name", "nodes", b"nodes", "policy", b"policy", "profile", b"profile", "vms", b"vms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class StateCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateCount: _TypeAlias = StateCount  # noqa: Y015
+
+@_typing.final
+class Policy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENFORCED_ANTI_AFFINITY_FIELD_NUMBER: _builtins.int
+    QUARANTINE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    QUARANTINE_PERIOD_S_FIELD_NUMBER: _builtins.int
+    QUARANTINE_S_FIELD_NUMBER: _builtins.int
+    enforced_anti_affinity: _builtins.bool
+    """a VM stays off rather than share a host with one of its classes"""
+    quarantine_threshold: _builtins.int
+    """losses within the period that put a node out; 0: never"""
+    quarantine_period_s: _builtins.float
+    """seconds"""
+    quarantine_s: _builtins.float
+    """how long a node is kept out, seconds"""
+    def __init__(
+        self,
+        *,
+        enforced_anti_affinity: _builtins.bool = ...,
+        quarantine_threshold: _builtins.int = ...,
+        quarantine_period_s: _builtins.float = ...,
+        quarantine_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enforced_anti_affinity", b"enforced_anti_affinity", "quarantine_period_s", b"quarantine_period_s", "quarantine_s", b"quarantine_s", "quarantine_threshold", b"quarantine_threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class PolicyChange(_message.Message):
+    """what is absent stays"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENFORCED_ANTI_AFFINITY_FIELD_NUMBER: _builtins.int
+    QUARANTINE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    QUARANTINE_PERIOD_S_FIELD_NUMBER: _builtins.int
+    QUARANTINE_S_FIELD_NUMBER: _builtins.int
+    enforced_anti_affinity: _builtins.bool
+    quarantine_threshold: _builtins.int
+    quarantine_period_s: _builtins.float
+    """seconds"""
+    quarantine_s: _builtins.float
+    """seconds"""
+    def __init__(
+        self,
+        *,
+        enforced_anti_affinity: _builtins.bool | None = ...,
+        quarantine_threshold: _builtins.int | None = ...,
+        quarantine_period_s: _builtins.float | None = ...,
+        quarantine_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enforced_anti_affinity", b"_enforced_anti_affinity", "_quarantine_period_s", b"_quarantine_period_s", "_quarantine_s", b"_quarantine_s", "_quarantine_threshold", b"_quarantine_threshold", "enforced_anti_affinity", b"enforced_anti_affinity", "quarantine_period_s", b"quarantine_period_s", "quarantine_s", b"quarantine_s", "quarantine_threshold", b"quarantine_threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enforced_anti_affinity", b"_enforced_anti_affinity", "_quarantine_period_s", b"_quarantine_period_s", "_quarantine_s", b"_quarantine_s", "_quarantine_threshold", b"_quarantine_threshold", "enforced_anti_affinity", b"enforced_anti_affinity", "quarantine_period_s", b"quarantine_period_s", "quarantine_s", b"quarantine_s", "quarantine_threshold", b"quarantine_threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enforced_anti_affinity: _TypeAlias = _typing.Literal["enforced_anti_affinity"]  # noqa: Y015
+    _WhichOneofArgType__enforced_anti_affinity: _TypeAlias = _typing.Literal["_enforced_anti_affinity", b"_enforced_anti_affinity"]  # noqa: Y015
+    _WhichOneofReturnType__quarantine_period_s: _TypeAlias = _typing.Literal["quarantine_period_s"]  # noqa: Y015
+    _WhichOneofArgType__quarantine_period_s: _TypeAlias = _typing.Literal["_quarantine_period_s", b"_quarantine_period_s"]  # noqa: Y015
+    _WhichOneofReturnType__quarantine_s: _TypeAlias = _typing.Literal["quarantine_s"]  # noqa: Y015
+    _WhichOneofArgType__quarantine_s: _TypeAlias = _typing.Literal["_quarantine_s", b"_quarantine_s"]  # noqa: Y015
+    _WhichOneofReturnType__quarantine_threshold: _TypeAlias = _typing.Literal["quarantine_threshold"]  # noqa: Y015
+    _WhichOneofArgType__quarantine_threshold: _TypeAlias = _typing.Literal["_quarantine_threshold", b"_quarantine_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enforced_anti_affinity) -> _WhichOneofReturnType__enforced_anti_affinity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quarantine_period_s) -> _WhichOneofReturnType__quarantine_period_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quarantine_s) -> _WhichOneofReturnType__quarantine_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quarantine_threshold) -> _WhichOneofReturnType__quarantine_threshold | None: ...
+
+Global___PolicyChange: _TypeAlias = PolicyChange  # noqa: Y015
 
 @_typing.final
 class QuorumQuery(_message.Message):
@@ -257,25 +672,54 @@ class CreateVmRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     NO_START_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """empty: the coordinator places it"""
     no_start: _builtins.bool
     @_builtins.property
     def spec(self) -> _common_pb2.VmSpec: ...
+    @_builtins.property
+    def rules(self) -> _common_pb2.RoleRules:
+        """absent: none"""
+
     def __init__(
         self,
         *,
         spec: _common_pb2.VmSpec | None = ...,
         node: _builtins.str = ...,
         no_start: _builtins.bool = ...,
+        rules: _common_pb2.RoleRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["no_start", b"no_start", "node", b"node", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["no_start", b"no_start", "node", b"node", "rules", b"rules", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateVmRequest: _TypeAlias = CreateVmRequest  # noqa: Y015
+
+@_typing.final
+class SetVmRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VM_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    vm: _builtins.str
+    @_builtins.property
+    def changes(self) -> _common_pb2.RoleChanges: ...
+    def __init__(
+        self,
+        *,
+        vm: _builtins.str = ...,
+        changes: _common_pb2.RoleChanges | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "vm", b"vm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetVmRequest: _TypeAlias = SetVmRequest  # noqa: Y015
 
 @_typing.final
 class ListVmsRequest(_message.Message):
@@ -347,8 +791,9 @@ class Vm(_message.Message):
     HOST_ADDRESS_FIELD_NUMBER: _builtins.int
     MIGRATION_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     state: _builtins.str
-    """off | starting | running | paused | migrating | failed"""
+    """off | starting | running | paused | unmonitored | migrating | failed"""
     node: _builtins.str
     """owner, or empty"""
     epoch: _builtins.int
@@ -362,6 +807,8 @@ class Vm(_message.Message):
     """why it is failed or paused, in words"""
     @_builtins.property
     def spec(self) -> _common_pb2.VmSpec: ...
+    @_builtins.property
+    def rules(self) -> _common_pb2.RoleRules: ...
     def __init__(
         self,
         *,
@@ -373,10 +820,11 @@ class Vm(_message.Message):
         host_address: _builtins.str = ...,
         migration_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        rules: _common_pb2.RoleRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["echo_address", b"echo_address", "epoch", b"epoch", "host_address", b"host_address", "migration_id", b"migration_id", "node", b"node", "reason", b"reason", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["echo_address", b"echo_address", "epoch", b"epoch", "host_address", b"host_address", "migration_id", b"migration_id", "node", b"node", "reason", b"reason", "rules", b"rules", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -401,6 +849,59 @@ class VmList(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VmList: _TypeAlias = VmList  # noqa: Y015
+
+@_typing.final
+class HostRating(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    STARS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    stars: _builtins.int
+    """5: suits best; 0: a rule is against it"""
+    reason: _builtins.str
+    """why so many, or the rule's words"""
+    rule: _builtins.str
+    """its name; empty if none is against it"""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        stars: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        rule: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "reason", b"reason", "rule", b"rule", "stars", b"stars"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostRating: _TypeAlias = HostRating  # noqa: Y015
+
+@_typing.final
+class HostRatingList(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ratings(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostRating]:
+        """best first"""
+
+    def __init__(
+        self,
+        *,
+        ratings: _abc.Iterable[Global___HostRating] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ratings", b"ratings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostRatingList: _TypeAlias = HostRatingList  # noqa: Y015
 
 @_typing.final
 class MigrateVmRequest(_message.Message):

@@ -41,9 +41,39 @@ class AdminStub(object):
                 request_serializer=ferry_dot_v1_dot_admin__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_admin__pb2.NodeList.FromString,
                 _registered_method=True)
+        self.ShowCluster = channel.unary_unary(
+                '/ferry.v1.Admin/ShowCluster',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.ClusterQuery.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Cluster.FromString,
+                _registered_method=True)
+        self.SetCluster = channel.unary_unary(
+                '/ferry.v1.Admin/SetCluster',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.PolicyChange.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Cluster.FromString,
+                _registered_method=True)
+        self.PauseNode = channel.unary_unary(
+                '/ferry.v1.Admin/PauseNode',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.NodeRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Node.FromString,
+                _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/ferry.v1.Admin/DrainNode',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Node.FromString,
+                _registered_method=True)
+        self.PlanDrain = channel.unary_unary(
+                '/ferry.v1.Admin/PlanDrain',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.PlanDrainRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.DrainPlan.FromString,
+                _registered_method=True)
+        self.ResumeNode = channel.unary_unary(
+                '/ferry.v1.Admin/ResumeNode',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.ResumeNodeRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Node.FromString,
+                _registered_method=True)
         self.EvictNode = channel.unary_unary(
                 '/ferry.v1.Admin/EvictNode',
-                request_serializer=ferry_dot_v1_dot_admin__pb2.NodeRequest.SerializeToString,
+                request_serializer=ferry_dot_v1_dot_admin__pb2.EvictNodeRequest.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_admin__pb2.Node.FromString,
                 _registered_method=True)
         self.CreateVm = channel.unary_unary(
@@ -55,6 +85,11 @@ class AdminStub(object):
                 '/ferry.v1.Admin/ListVms',
                 request_serializer=ferry_dot_v1_dot_admin__pb2.ListVmsRequest.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_admin__pb2.VmList.FromString,
+                _registered_method=True)
+        self.SetVm = channel.unary_unary(
+                '/ferry.v1.Admin/SetVm',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.SetVmRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.Vm.FromString,
                 _registered_method=True)
         self.StartVm = channel.unary_unary(
                 '/ferry.v1.Admin/StartVm',
@@ -75,6 +110,11 @@ class AdminStub(object):
                 '/ferry.v1.Admin/WatchVm',
                 request_serializer=ferry_dot_v1_dot_admin__pb2.VmRequest.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_admin__pb2.Vm.FromString,
+                _registered_method=True)
+        self.RateHosts = channel.unary_unary(
+                '/ferry.v1.Admin/RateHosts',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.VmRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.HostRatingList.FromString,
                 _registered_method=True)
         self.MigrateVm = channel.unary_unary(
                 '/ferry.v1.Admin/MigrateVm',
@@ -132,6 +172,47 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowCluster(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCluster(self, request, context):
+        """answers when it is stored
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseNode(self, request, context):
+        """answers when it is stored
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """answers when it has begun; Node.drain tells the end
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanDrain(self, request, context):
+        """what a drain would do now; changes nothing
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeNode(self, request, context):
+        """also ends a drain; answers when it is stored
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EvictNode(self, request, context):
         """answers with its last state
         """
@@ -148,6 +229,13 @@ class AdminServicer(object):
 
     def ListVms(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetVm(self, request, context):
+        """answers when it is stored
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -175,6 +263,13 @@ class AdminServicer(object):
 
     def WatchVm(self, request, context):
         """now, then on each change, until removed
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RateHosts(self, request, context):
+        """how well each host would suit the VM, best first
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -248,9 +343,39 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=ferry_dot_v1_dot_admin__pb2.ListNodesRequest.FromString,
                     response_serializer=ferry_dot_v1_dot_admin__pb2.NodeList.SerializeToString,
             ),
+            'ShowCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowCluster,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.ClusterQuery.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Cluster.SerializeToString,
+            ),
+            'SetCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCluster,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.PolicyChange.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Cluster.SerializeToString,
+            ),
+            'PauseNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseNode,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.NodeRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Node.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.DrainNodeRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Node.SerializeToString,
+            ),
+            'PlanDrain': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanDrain,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.PlanDrainRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.DrainPlan.SerializeToString,
+            ),
+            'ResumeNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeNode,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.ResumeNodeRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Node.SerializeToString,
+            ),
             'EvictNode': grpc.unary_unary_rpc_method_handler(
                     servicer.EvictNode,
-                    request_deserializer=ferry_dot_v1_dot_admin__pb2.NodeRequest.FromString,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.EvictNodeRequest.FromString,
                     response_serializer=ferry_dot_v1_dot_admin__pb2.Node.SerializeToString,
             ),
             'CreateVm': grpc.unary_unary_rpc_method_handler(
@@ -262,6 +387,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ListVms,
                     request_deserializer=ferry_dot_v1_dot_admin__pb2.ListVmsRequest.FromString,
                     response_serializer=ferry_dot_v1_dot_admin__pb2.VmList.SerializeToString,
+            ),
+            'SetVm': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetVm,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.SetVmRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.Vm.SerializeToString,
             ),
             'StartVm': grpc.unary_unary_rpc_method_handler(
                     servicer.StartVm,
@@ -282,6 +412,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.WatchVm,
                     request_deserializer=ferry_dot_v1_dot_admin__pb2.VmRequest.FromString,
                     response_serializer=ferry_dot_v1_dot_admin__pb2.Vm.SerializeToString,
+            ),
+            'RateHosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.RateHosts,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.VmRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.HostRatingList.SerializeToString,
             ),
             'MigrateVm': grpc.unary_unary_rpc_method_handler(
                     servicer.MigrateVm,
@@ -367,6 +502,168 @@ class Admin(object):
             _registered_method=True)
 
     @staticmethod
+    def ShowCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/ShowCluster',
+            ferry_dot_v1_dot_admin__pb2.ClusterQuery.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Cluster.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/SetCluster',
+            ferry_dot_v1_dot_admin__pb2.PolicyChange.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Cluster.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/PauseNode',
+            ferry_dot_v1_dot_admin__pb2.NodeRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/DrainNode',
+            ferry_dot_v1_dot_admin__pb2.DrainNodeRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanDrain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/PlanDrain',
+            ferry_dot_v1_dot_admin__pb2.PlanDrainRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.DrainPlan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/ResumeNode',
+            ferry_dot_v1_dot_admin__pb2.ResumeNodeRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def EvictNode(request,
             target,
             options=(),
@@ -381,7 +678,7 @@ class Admin(object):
             request,
             target,
             '/ferry.v1.Admin/EvictNode',
-            ferry_dot_v1_dot_admin__pb2.NodeRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.EvictNodeRequest.SerializeToString,
             ferry_dot_v1_dot_admin__pb2.Node.FromString,
             options,
             channel_credentials,
@@ -437,6 +734,33 @@ class Admin(object):
             '/ferry.v1.Admin/ListVms',
             ferry_dot_v1_dot_admin__pb2.ListVmsRequest.SerializeToString,
             ferry_dot_v1_dot_admin__pb2.VmList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetVm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/SetVm',
+            ferry_dot_v1_dot_admin__pb2.SetVmRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.Vm.FromString,
             options,
             channel_credentials,
             insecure,
@@ -545,6 +869,33 @@ class Admin(object):
             '/ferry.v1.Admin/WatchVm',
             ferry_dot_v1_dot_admin__pb2.VmRequest.SerializeToString,
             ferry_dot_v1_dot_admin__pb2.Vm.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RateHosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/RateHosts',
+            ferry_dot_v1_dot_admin__pb2.VmRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.HostRatingList.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,11 +17,24 @@ GRPC_VERSION: str
 class AdminStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.NodeList]
-    EvictNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.NodeRequest, _admin_pb2.Node]
+    ShowCluster: _aio.UnaryUnaryMultiCallable[_admin_pb2.ClusterQuery, _admin_pb2.Cluster]
+    SetCluster: _aio.UnaryUnaryMultiCallable[_admin_pb2.PolicyChange, _admin_pb2.Cluster]
+    """answers when it is stored"""
+    PauseNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.NodeRequest, _admin_pb2.Node]
+    """answers when it is stored"""
+    DrainNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainNodeRequest, _admin_pb2.Node]
+    """answers when it has begun; Node.drain tells the end"""
+    PlanDrain: _aio.UnaryUnaryMultiCallable[_admin_pb2.PlanDrainRequest, _admin_pb2.DrainPlan]
+    """what a drain would do now; changes nothing"""
+    ResumeNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeNodeRequest, _admin_pb2.Node]
+    """also ends a drain; answers when it is stored"""
+    EvictNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.EvictNodeRequest, _admin_pb2.Node]
     """answers with its last state"""
     CreateVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateVmRequest, _admin_pb2.Vm]
     """answers when it runs, or was refused"""
     ListVms: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListVmsRequest, _admin_pb2.VmList]
+    SetVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetVmRequest, _admin_pb2.Vm]
+    """answers when it is stored"""
     StartVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.VmRequest, _admin_pb2.Vm]
     """answers when it runs, or was refused"""
     StopVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.VmRequest, _admin_pb2.Vm]
@@ -30,6 +43,8 @@ class AdminStub:
     """answers with its last state"""
     WatchVm: _aio.UnaryStreamMultiCallable[_admin_pb2.VmRequest, _admin_pb2.Vm]
     """now, then on each change, until removed"""
+    RateHosts: _aio.UnaryUnaryMultiCallable[_admin_pb2.VmRequest, _admin_pb2.HostRatingList]
+    """how well each host would suit the VM, best first"""
     MigrateVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.MigrateVmRequest, _admin_pb2.MigrationRecord]
     """answers when queued; the plan with dry_run"""
     ListMigrations: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListMigrationsRequest, _admin_pb2.MigrationList]
@@ -55,10 +70,57 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_admin_pb2.NodeList]: ...
 
     @_abc_1.abstractmethod
-    def EvictNode(
+    def ShowCluster(
+        self,
+        request: _admin_pb2.ClusterQuery,
+        context: _aio.ServicerContext[_admin_pb2.ClusterQuery, _abc.Awaitable[_admin_pb2.Cluster]],
+    ) -> _abc.Awaitable[_admin_pb2.Cluster]: ...
+
+    @_abc_1.abstractmethod
+    def SetCluster(
+        self,
+        request: _admin_pb2.PolicyChange,
+        context: _aio.ServicerContext[_admin_pb2.PolicyChange, _abc.Awaitable[_admin_pb2.Cluster]],
+    ) -> _abc.Awaitable[_admin_pb2.Cluster]:
+        """answers when it is stored"""
+
+    @_abc_1.abstractmethod
+    def PauseNode(
         self,
         request: _admin_pb2.NodeRequest,
         context: _aio.ServicerContext[_admin_pb2.NodeRequest, _abc.Awaitable[_admin_pb2.Node]],
+    ) -> _abc.Awaitable[_admin_pb2.Node]:
+        """answers when it is stored"""
+
+    @_abc_1.abstractmethod
+    def DrainNode(
+        self,
+        request: _admin_pb2.DrainNodeRequest,
+        context: _aio.ServicerContext[_admin_pb2.DrainNodeRequest, _abc.Awaitable[_admin_pb2.Node]],
+    ) -> _abc.Awaitable[_admin_pb2.Node]:
+        """answers when it has begun; Node.drain tells the end"""
+
+    @_abc_1.abstractmethod
+    def PlanDrain(
+        self,
+        request: _admin_pb2.PlanDrainRequest,
+        context: _aio.ServicerContext[_admin_pb2.PlanDrainRequest, _abc.Awaitable[_admin_pb2.DrainPlan]],
+    ) -> _abc.Awaitable[_admin_pb2.DrainPlan]:
+        """what a drain would do now; changes nothing"""
+
+    @_abc_1.abstractmethod
+    def ResumeNode(
+        self,
+        request: _admin_pb2.ResumeNodeRequest,
+        context: _aio.ServicerContext[_admin_pb2.ResumeNodeRequest, _abc.Awaitable[_admin_pb2.Node]],
+    ) -> _abc.Awaitable[_admin_pb2.Node]:
+        """also ends a drain; answers when it is stored"""
+
+    @_abc_1.abstractmethod
+    def EvictNode(
+        self,
+        request: _admin_pb2.EvictNodeRequest,
+        context: _aio.ServicerContext[_admin_pb2.EvictNodeRequest, _abc.Awaitable[_admin_pb2.Node]],
     ) -> _abc.Awaitable[_admin_pb2.Node]:
         """answers with its last state"""
 
@@ -76,6 +138,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListVmsRequest,
         context: _aio.ServicerContext[_admin_pb2.ListVmsRequest, _abc.Awaitable[_admin_pb2.VmList]],
     ) -> _abc.Awaitable[_admin_pb2.VmList]: ...
+
+    @_abc_1.abstractmethod
+    def SetVm(
+        self,
+        request: _admin_pb2.SetVmRequest,
+        context: _aio.ServicerContext[_admin_pb2.SetVmRequest, _abc.Awaitable[_admin_pb2.Vm]],
+    ) -> _abc.Awaitable[_admin_pb2.Vm]:
+        """answers when it is stored"""
 
     @_abc_1.abstractmethod
     def StartVm(
@@ -108,6 +178,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_admin_pb2.VmRequest, _abc.AsyncIterator[_admin_pb2.Vm]],
     ) -> _abc.AsyncIterator[_admin_pb2.Vm]:
         """now, then on each change, until removed"""
+
+    @_abc_1.abstractmethod
+    def RateHosts(
+        self,
+        request: _admin_pb2.VmRequest,
+        context: _aio.ServicerContext[_admin_pb2.VmRequest, _abc.Awaitable[_admin_pb2.HostRatingList]],
+    ) -> _abc.Awaitable[_admin_pb2.HostRatingList]:
+        """how well each host would suit the VM, best first"""
 
     @_abc_1.abstractmethod
     def MigrateVm(

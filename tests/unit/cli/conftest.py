@@ -15,6 +15,8 @@ from ferry.v1 import admin_pb2, common_pb2, events_pb2
 from ferry.v1.admin_pb2_grpc import AdminServicer, add_AdminServicer_to_server
 from ferry_types.errors import FerryError, not_found
 from ferry_types.migrations import ENDED
+from ferry_types.roles import NO_RULES
+from ferry_wire.conversion import to_proto
 from ferry_wire.servers import create_server
 
 FERRY = (sys.executable, "-c", "from ferry_cli.main import main; main()")
@@ -42,7 +44,8 @@ def make_vm(name: str = "a", state: str = "running", **fields: Any) -> admin_pb2
     fill = common_pb2.FillSpec(kind="zero")
     spec = common_pb2.VmSpec(name=name, memory_bytes=2**24, workload=workload, fill=fill, priority="medium")
     where = {} if state == "off" else {"node": "n1", "epoch": 1}
-    return admin_pb2.Vm(**{"spec": spec, "state": state, **where, **fields})
+    rules = to_proto(NO_RULES, common_pb2.RoleRules)
+    return admin_pb2.Vm(**{"spec": spec, "state": state, "rules": rules, **where, **fields})
 
 
 def make_move(state: str, **fields: Any) -> admin_pb2.MigrationStatus:
@@ -63,6 +66,11 @@ class FakeCoordinator(AdminServicer):
     events: list[events_pb2.Event] = field(default_factory=list)
     refusals: dict[str, FerryError] = field(default_factory=dict)
     quorum: admin_pb2.Quorum = field(default_factory=admin_pb2.Quorum)
+    summary: admin_pb2.Cluster = field(default_factory=admin_pb2.Cluster)
+    plan: admin_pb2.DrainPlan = field(default_factory=admin_pb2.DrainPlan)
+    ratings: list[admin_pb2.HostRating] = field(default_factory=list)
+    drains: list[admin_pb2.Node] = field(default_factory=list)
+    """What a node looks like at each look while it is drained; the last one stays."""
     requests: list[Any] = field(default_factory=list)
     more: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
@@ -80,11 +88,40 @@ class FakeCoordinator(AdminServicer):
 
     async def ListNodes(self, request: Any, context: Any) -> admin_pb2.NodeList:
         self._note("ListNodes", request)
+        if self.drains:
+            return admin_pb2.NodeList(nodes=[self.drains.pop(0) if len(self.drains) > 1 else self.drains[0]])
         return admin_pb2.NodeList(nodes=[node for node in self.nodes if request.name in ("", node.name)])
+
+    def _node(self, name: str) -> admin_pb2.Node:
+        return next(node for node in self.nodes if node.name == name)
 
     async def EvictNode(self, request: Any, context: Any) -> admin_pb2.Node:
         self._note("EvictNode", request)
-        return next(node for node in self.nodes if node.name == request.name)
+        return self._node(request.name)
+
+    async def PauseNode(self, request: Any, context: Any) -> admin_pb2.Node:
+        self._note("PauseNode", request)
+        return self._node(request.name)
+
+    async def DrainNode(self, request: Any, context: Any) -> admin_pb2.Node:
+        self._note("DrainNode", request)
+        return self._node(request.name)
+
+    async def PlanDrain(self, request: Any, context: Any) -> admin_pb2.DrainPlan:
+        self._note("PlanDrain", request)
+        return self.plan
+
+    async def ResumeNode(self, request: Any, context: Any) -> admin_pb2.Node:
+        self._note("ResumeNode", request)
+        return self._node(request.name)
+
+    async def ShowCluster(self, request: Any, context: Any) -> admin_pb2.Cluster:
+        self._note("ShowCluster", request)
+        return self.summary
+
+    async def SetCluster(self, request: Any, context: Any) -> admin_pb2.Cluster:
+        self._note("SetCluster", request)
+        return self.summary
 
     async def ListVms(self, request: Any, context: Any) -> admin_pb2.VmList:
         self._note("ListVms", request)
@@ -93,6 +130,14 @@ class FakeCoordinator(AdminServicer):
     async def CreateVm(self, request: Any, context: Any) -> admin_pb2.Vm:
         self._note("CreateVm", request)
         return admin_pb2.Vm(spec=request.spec, state="running", node="n1", epoch=1)
+
+    async def SetVm(self, request: Any, context: Any) -> admin_pb2.Vm:
+        self._note("SetVm", request)
+        return self._vm(request.vm)
+
+    async def RateHosts(self, request: Any, context: Any) -> admin_pb2.HostRatingList:
+        self._note("RateHosts", request)
+        return admin_pb2.HostRatingList(ratings=self.ratings)
 
     async def StartVm(self, request: Any, context: Any) -> admin_pb2.Vm:
         self._note("StartVm", request)

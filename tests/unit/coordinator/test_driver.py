@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -63,6 +64,21 @@ async def test_an_order_goes_out_only_after_its_commit_is_in_the_store(reign: Re
     assert isinstance(reign.recorder.bodies(1)[0], Welcome)
     (seq, told_before), *_ = seen_by_commit[-1:]
     assert not any(isinstance(entry, tuple) for entry in reign.recorder.told[:told_before]), f"commit {seq}"
+
+
+async def test_the_core_knows_the_hour_before_anybody_asks_it(path: Path) -> None:
+    before_us = time.time_ns() // 1000
+    begun = await Reign.begin(path)  # what it reads is the first look that anybody has
+    try:
+        wall_us = await begun.driver.read(lambda cluster: cluster.state.wall_us)
+        assert before_us <= wall_us <= time.time_ns() // 1000
+
+        async def goes_on() -> bool:
+            return await begun.driver.read(lambda cluster: cluster.state.wall_us) > wall_us
+
+        await eventually(goes_on)
+    finally:
+        await begun.end()
 
 
 async def test_requests_are_answered_when_the_host_has_done_it(reign: Reign) -> None:

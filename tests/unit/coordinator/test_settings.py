@@ -1,6 +1,7 @@
 """What the coordinator's settings add to what is shared with the agent's."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,45 @@ def test_the_defaults() -> None:
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_is_its_timing(name: str) -> None:
     assert load_settings(("--dir", "data", "--profile", name)).timing == PROFILES[name]
+
+
+@pytest.mark.parametrize(
+    ("options", "lease_s"),
+    [
+        (("--profile", "windows"), 240.0),
+        (("--profile", "fast"), 60.0),
+        (("--profile", "fast", "--resiliency-period", "2s"), 2.0),
+        (("--profile", "windows", "--resiliency-period", "1h"), 3600.0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_era_2016_leaves_a_silent_node_alone_for_its_resiliency_period(
+    options: tuple[str, ...], lease_s: float
+) -> None:
+    settings = load_settings(("--dir", "data", "--era", "2016", *options))
+    assert settings.timing == replace(PROFILES[settings.profile], lease_s=lease_s)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--era", "2012r2", "--resiliency-period", "60s"), "era 2012r2 has no resiliency period"),
+        (("--era", "2016", "--resiliency-period", "4s"), "out of range: from 5s"),
+        (("--era", "2016", "--resiliency-period", "61m"), "to 1h"),
+        (("--era", "2016", "--resiliency-period", "0s"), "not valid"),
+        (("--era", "2016", "--resiliency-period", "long"), "not a duration"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_resiliency_period_that_is_not_to_be_had_names_its_option(
+    options: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load_settings(("--dir", "data", *options))
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("ferry coordinator run: --resiliency-period: ")
+    assert words in told
 
 
 def test_the_address_that_clients_take_from_the_environment_is_no_setting(
