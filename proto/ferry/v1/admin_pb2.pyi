@@ -329,7 +329,7 @@ class EvictNodeRequest(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     force: _builtins.bool
-    """its VMs fail over, its moves are aborted"""
+    """paused; its VMs are turned off and start elsewhere"""
     def __init__(
         self,
         *,

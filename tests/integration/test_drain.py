@@ -1,0 +1,98 @@
+"""Draining a node between real processes: 20 VMs of 64 MiB, and whoever dies meanwhile."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.processes import MIB, Cluster, eventually, running_cluster
+
+from ferry.v1 import admin_pb2, common_pb2
+from ferry_types.events import DRAIN_CHANGED, MIGRATION_SUCCEEDED, VM_MOVING
+
+VMS = [f"v{number:02}" for number in range(20)]
+LIMIT = 2
+HANDOVER_S_MAX = 0.05
+"""Between the end of one move and the beginning of the next: one commit, on a busy machine."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Three hosts; all VMs are on n1."""
+    with running_cluster(tmp_path, 3) as running:
+        for vm in VMS:
+            running.create(vm, "n1", memory_bytes=64 * MIB, fill=common_pb2.FillSpec(kind="zero"))
+        yield running
+
+
+def begin(cluster: Cluster, to: str = "") -> None:
+    request = admin_pb2.DrainNodeRequest(name="n1", to=to, stuck="stay")
+    cluster.admin.DrainNode(request, timeout=5)
+
+
+def wait_emptied(cluster: Cluster) -> admin_pb2.Node:
+    """Until the drain has ended, and everything runs elsewhere."""
+
+    def ended() -> admin_pb2.Node | None:
+        node = cluster.nodes()["n1"]
+        return node if node.drain.state != "active" else None
+
+    node = eventually(ended, what="end of the drain")
+    assert isinstance(node, admin_pb2.Node)
+    assert node.drain.state == "completed", node.drain.reason
+    assert not node.vms
+    for vm in VMS:
+        assert cluster.wait_running(vm).node in {"n2", "n3"}
+    return node
+
+
+def wait_moved(cluster: Cluster, count: int) -> None:
+    """Until so many moves are done, and others under way."""
+    eventually(lambda: len(cluster.nodes()["n1"].vms) <= len(VMS) - count, what=f"{count} moves")
+
+
+def test_both_sides_slots_are_full_until_the_queue_is_empty(cluster: Cluster) -> None:
+    plan = cluster.admin.PlanDrain(admin_pb2.PlanDrainRequest(name="n1", to="n2"), timeout=5)
+    begin(cluster, to="n2")
+    wait_emptied(cluster)
+    events = cluster.events()
+    asked = [event.vm for event in events if "(drain)" in event.message]
+    assert asked == [move.vm for move in plan.moves] == VMS
+    under_way, freed_at_us = 0, 0
+    for number, event in enumerate(events):
+        if event.event_id == VM_MOVING.event_id:
+            under_way += 1
+            assert under_way <= LIMIT
+            if freed_at_us:
+                assert event.time_us - freed_at_us < HANDOVER_S_MAX * 1e6
+        elif event.event_id == MIGRATION_SUCCEEDED.event_id:
+            under_way -= 1
+            freed_at_us = event.time_us
+            still_queued = any(later.event_id == VM_MOVING.event_id for later in events[number:])
+            following = [later.event_id for later in events[number : number + 4]]
+            assert not still_queued or VM_MOVING.event_id in following, "its slot was taken at once"
+    assert under_way == 0
+    assert cluster.nodes()["n1"].state == "paused"
+    cluster.check_traces()
+
+
+@pytest.mark.parametrize("victim", ["coordinator", "n2", "n1"])
+def test_it_survives_the_death_of(victim: str, cluster: Cluster) -> None:
+    begin(cluster, to="n2")
+    wait_moved(cluster, 4)
+    assert cluster.nodes()["n1"].drain.remaining, "it is in the middle of it"
+    cluster.kill(victim)
+    if victim == "coordinator":
+        time.sleep(0.3)
+        cluster.restart_coordinator()
+    node = wait_emptied(cluster)
+    if victim == "n2":
+        told = [e.message for e in cluster.events() if e.event_id == 0 and e.source == DRAIN_CHANGED.source]
+        assert any("n2 is lost, the others take over" in message for message in told)
+    elif victim == "n1":
+        assert "failed over" in node.drain.reason
+        cluster.start_agent("n1")
+        eventually(lambda: cluster.nodes()["n1"].state == "paused", what="n1 is back, and paused")
+    for vm in VMS[::7]:
+        assert cluster.audit(vm).ok
+    cluster.check_traces()
