@@ -21,9 +21,7 @@ BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 1.0
 
 EVICTED = "evicted"
-FATAL_RULES = frozenset(
-    {"live name claimed", "identity in use", "node limit", "functional level", EVICTED}
-)
+FATAL_RULES = frozenset({"live name claimed", "identity in use", "node limit", "functional level", EVICTED})
 """Refusals that trying again does not change."""
 
 _log = structlog.get_logger("uplink")

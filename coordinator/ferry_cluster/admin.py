@@ -201,7 +201,8 @@ def on_evict(turn: Turn, event: EvictNode) -> None:
         if event.force:
             patience_s += EMPTYING_S_MAX
             drain.pause(turn, node)
-        turn.state.evicting[node.name] = Eviction(event.request, turn.now + patience_s, event.force)
+        pauses = event.force and not node.paused
+        turn.state.evicting[node.name] = Eviction(event.request, turn.now + patience_s, event.force, pauses)
 
 
 def finish_evictions(turn: Turn) -> None:
@@ -220,6 +221,8 @@ def finish_evictions(turn: Turn) -> None:
             why = f"no majority has agreed to take the vote of {name} from it"
             problem = refused("quorum", why, "ferry quorum show tells who votes, and what is under way")
         del state.evicting[name]
+        if problem is not None and eviction.pauses:
+            turn.write(replace(node, paused=False))
         if problem is None:
             forget_owner(turn, name)
             membership.forget(turn, node)

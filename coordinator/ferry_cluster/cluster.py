@@ -176,7 +176,7 @@ class Cluster:
             ownership.place_waiting(turn)
         if ticked:
             failback.send_back(turn)
-        if ticked or turn.may_free_slots:
+        if ticked or turn.may_empty_nodes:
             drain.advance(turn)
         if turn.may_free_slots:
             moves.start_queued(turn)

@@ -11,8 +11,9 @@ what is on the node: a move that failed is asked for again, to whichever host su
 lost is replaced; what the node loses fails over.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 from ferry_cluster import moves, ownership, requests
 from ferry_cluster.inputs import DrainNode, PauseNode, ResumeNode
@@ -33,6 +34,7 @@ from ferry_types.errors import Refusal, not_found, refused
 from ferry_types.events import DRAIN_CHANGED, DRAIN_FAILED, DRAIN_MOVE_FAILED, NODE_PAUSED, VM_FAILBACK
 from ferry_types.messages import StopVm
 from ferry_types.migrations import MigrationOptions, MigrationState
+from ferry_types.roles import RoleRules
 
 CAUSE = "drain"
 FAILBACK_CAUSE = "failback"
@@ -87,7 +89,7 @@ def begin(turn: Turn, drain: DrainRecord) -> None:
     turn.write(drain)
     where = f" onto {drain.to}" if drain.to else ""
     turn.log(DRAIN_CHANGED, f"drain of {drain.node}{where} begins: {len(drain.taken)} VMs", drain.node)
-    _advance(turn, drain)
+    _advance(turn, drain, lambda: Room.of(turn))
 
 
 def drain_problem(state: ClusterState, now: float, node: str, to: str) -> Refusal | None:
@@ -180,22 +182,20 @@ def advance(turn: Turn) -> None:
     for move in turn.ended_moves:
         _note_end(turn, move)
     turn.ended_moves.clear()
+    room = cache(lambda: Room.of(turn))  # counted once, if it is needed at all
     for drain in list(turn.state.drains.values()):
-        if drain.state is DrainState.ACTIVE and (turn.may_free_slots or _is_late(turn, drain)):
-            _advance(turn, drain)
+        is_late = 0 < drain.until_us <= turn.state.wall_us
+        if drain.state is DrainState.ACTIVE and (is_late or turn.may_empty_nodes):
+            _advance(turn, drain, room)
 
 
-def _is_late(turn: Turn, drain: DrainRecord) -> bool:
-    return 0 < drain.until_us <= turn.state.wall_us
-
-
-def _advance(turn: Turn, drain: DrainRecord) -> None:
+def _advance(turn: Turn, drain: DrainRecord, room: Callable[[], Room]) -> None:
     state = turn.state
     node = state.nodes[drain.node]
     if not node.up:
         _end(turn, drain, DrainState.COMPLETED, f"{drain.node} was lost: its VMs have failed over")
         return
-    if _is_late(turn, drain):
+    if 0 < drain.until_us <= state.wall_us:
         _cancel_queued(turn, drain, "the drain's deadline has passed")
         count = len(state.owned_by(drain.node))
         _end(turn, drain, DrainState.FAILED, f"its deadline has passed with {count} VMs on the node")
@@ -212,10 +212,10 @@ def _advance(turn: Turn, drain: DrainRecord) -> None:
         _end(turn, drain, DrainState.COMPLETED, "")
         return
     moving = {move.vm for move in state.active_migrations()}
-    room = Room.of(turn)
     waits = arriving or bool(moving & {vm.spec.name for vm in left})
     stuck: list[StuckVm] = []
-    for vm, target in targets(room, drain, [vm for vm in left if vm.spec.name not in moving]):
+    staying = [vm for vm in left if vm.spec.name not in moving]
+    for vm, target in targets(room(), drain, staying) if staying else ():
         if vm.stops or not state.runs(vm.spec.name, state.owners[vm.spec.name].epoch):
             waits = True
         elif isinstance(target, str):
@@ -232,14 +232,19 @@ def _advance(turn: Turn, drain: DrainRecord) -> None:
 def targets(room: Room, drain: DrainRecord, vms: list[VmRecord]) -> Iterator[tuple[VmRecord, str | Refusal]]:
     """Where each VM goes, or why nowhere, in the order of the queue; counts them in as it goes."""
     failed = {attempts.vm: attempts.count for attempts in drain.attempts}
+    hopeless: dict[tuple[int, RoleRules], Refusal] = {}
     for vm in ownership.in_start_order(vms):
         if failed.get(vm.spec.name, 0) >= ATTEMPTS_MAX:
             what = f"{ATTEMPTS_MAX} moves of {vm.spec.name} have failed"
             yield vm, refused("move failed", what, "ferry migration list tells why")
             continue
-        target = requests.choose_target(room, vm, drain.to or requests.BEST)
+        kind = (vm.spec.memory_bytes, vm.rules)
+        # Room only gets scarcer from one to the next.
+        target = hopeless.get(kind) or requests.choose_target(room, vm, drain.to or requests.BEST)
         if isinstance(target, str):
             room.give(vm, target)
+        else:
+            hopeless[kind] = target
         yield vm, target
 
 

@@ -27,6 +27,8 @@ def send_back(turn: Turn) -> None:
     room: Room | None = None
     for name in sorted(turn.state.displaced):
         vm = turn.state.vms[name]
+        if not any(turn.state.is_live(owner, turn.now) for owner in _better(turn, vm)):
+            continue
         if not in_window(vm.rules, turn.state.wall_us) or requests.move_problem(turn.state, vm) is not None:
             continue
         room = room or Room.of(turn)
@@ -37,12 +39,13 @@ def send_back(turn: Turn) -> None:
             drain.send_home(turn, vm, target)
 
 
+def _better(turn: Turn, vm: VmRecord) -> tuple[str, ...]:
+    """Owners that it prefers to the one that it has."""
+    present, preferred = turn.state.owners[vm.spec.name].node, vm.rules.preferred_owners
+    return preferred[: preferred.index(present)] if present in preferred else preferred
+
+
 def _preferred(turn: Turn, room: Room, vm: VmRecord) -> str:
-    """The first owner by its preference, up to the one that it has, that takes it; empty: none."""
-    present = turn.state.owners[vm.spec.name].node
-    for owner in vm.rules.preferred_owners:
-        if owner == present:
-            break
-        if requests.choose_target(room, vm, owner) == owner:
-            return owner
-    return ""
+    """The first of them that takes it; empty: none."""
+    takers = (owner for owner in _better(turn, vm) if requests.choose_target(room, vm, owner) == owner)
+    return next(takers, "")

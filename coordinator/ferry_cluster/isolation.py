@@ -27,6 +27,9 @@ from ferry_types.events import (
 ISOLATED_AFTER_BEATS = 5
 """Heartbeats missed: the ``SameSubnetThreshold`` of the profile ``windows``."""
 
+QUARANTINED_SHARE = 5
+"""Of so many nodes one is quarantined at a time, at least one: Windows Server 2016 allows 20 %."""
+
 _VMS_NAMED = 10
 
 
@@ -76,7 +79,9 @@ def count_loss(turn: Turn, name: str) -> None:
         return
     since_us = wall_us - round(policy.quarantine_period_s * 1e6)
     losses_us = (*(at_us for at_us in node.losses_us if at_us > since_us), wall_us)
-    if len(losses_us) < policy.quarantine_threshold:
+    others = sum(turn.state.is_quarantined(other) for other in turn.state.nodes.values())
+    is_allowed = others < max(1, len(turn.state.nodes) // QUARANTINED_SHARE)
+    if len(losses_us) < policy.quarantine_threshold or not is_allowed:
         turn.write(replace(node, losses_us=losses_us))
         return
     until_us = wall_us + round(policy.quarantine_s * 1e6)

@@ -110,14 +110,18 @@ def place_waiting(turn: Turn) -> None:
     if not waiting:
         return
     room = Room.of(turn)
+    homeless = set()
     for vm in in_start_order(waiting):
         exclude = turn.state.refused_by.get(vm.spec.name, frozenset())
+        kind = (vm.spec.memory_bytes, vm.spec.priority, vm.rules, exclude)
+        if kind in homeless:
+            continue  # nothing becomes free while others are placed
         chosen = choose_host(room, Wish(vm), exclude)
         if isinstance(chosen, str):
             room.give(vm, chosen)
             assign(turn, vm, chosen)
-        else:
-            make_room(turn, room, vm, exclude)
+        elif not make_room(turn, room, vm, exclude):
+            homeless.add(kind)
 
 
 def fail_over(turn: Turn, node: str) -> None:
@@ -176,8 +180,11 @@ def fail_over_vm(
 # --- making room --------------------------------------------------------------------------------
 
 
-def make_room(turn: Turn, room: Room, vm: VmRecord, exclude: Set[str]) -> None:
-    """Oust VMs of lower priority where only memory is short, if that is enough: few, and unimportant ones."""
+def make_room(turn: Turn, room: Room, vm: VmRecord, exclude: Set[str]) -> bool:
+    """Oust VMs of lower priority where only memory is short, if that is enough: few, and unimportant ones.
+
+    Whether it helps, now or soon.
+    """
     why = f"it makes room for {vm.spec.name}"
     found: list[tuple[tuple[int, int, str], list[VmRecord]]] = []
     for name, node in turn.state.nodes.items():
@@ -186,13 +193,14 @@ def make_room(turn: Turn, room: Room, vm: VmRecord, exclude: Set[str]) -> None:
             most_important = min(START_ORDER[victim.spec.priority] for victim in victims)
             found.append(((-most_important, len(victims), name), victims))
     if not found or any(other.ousted == why for other in turn.state.vms.values()):
-        return
+        return bool(found)
     (_, _, chosen), victims = min(found, key=lambda one: one[0])
     for victim in victims:
         oust(turn, victim, why)
         room.take(victim, chosen)
         room.settled(chosen).remove(victim)
     room.give(vm, chosen)
+    return True
 
 
 def _only_memory_is_short(room: Room, vm: VmRecord, node: NodeRecord) -> bool:

@@ -112,12 +112,13 @@ class WitnessView:
 class Eviction:
     """A node is to go once it has no vote any more, and by force once its VMs are off.
 
-    ``until``: then the request is refused.
+    ``until``: then the request is refused. ``pauses``: it was not paused before.
     """
 
     request: int
     until: float
     force: bool = False
+    pauses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ class ClusterState:
     owners: dict[str, Ownership] = field(default_factory=dict)
     raised: dict[str, RaisedEpoch] = field(default_factory=dict)
     migrations: dict[str, MigrationRecord] = field(default_factory=dict)
+    under_way: dict[str, MigrationRecord] = field(default_factory=dict)
+    """Those of ``migrations`` that have not ended, oldest request first."""
     epoch_floor: int = 0
     quorum: QuorumRecord = field(default_factory=QuorumRecord)
     drains: dict[str, DrainRecord] = field(default_factory=dict)
@@ -183,8 +186,14 @@ class ClusterState:
     def from_records(cls, records: Iterable[Record]) -> "ClusterState":
         """The state after a start: what the store holds and nothing else."""
         state = cls()
+        moves = []
         for record in records:
-            state.put(record)
+            if isinstance(record, MigrationRecord):
+                moves.append(record)
+            else:
+                state.put(record)
+        for move in sorted(moves, key=lambda move: move.number):
+            state.put(move)
         return state
 
     def put(self, record: Record) -> None:
@@ -204,6 +213,10 @@ class ClusterState:
                 self.raised[record.vm] = record
             case MigrationRecord():
                 self.migrations[record.id] = record
+                if record.state in ENDED:
+                    self.under_way.pop(record.id, None)
+                else:
+                    self.under_way[record.id] = record
             case DrainRecord():
                 self.drains[record.node] = record
             case PolicyRecord():
@@ -256,8 +269,7 @@ class ClusterState:
 
     def active_migrations(self) -> list[MigrationRecord]:
         """Moves that have not ended, oldest request first."""
-        active = [move for move in self.migrations.values() if move.state not in ENDED]
-        return sorted(active, key=lambda move: move.number)
+        return list(self.under_way.values())
 
     def migration_of(self, vm: str) -> MigrationRecord | None:
         """The VM's move that has not ended."""

@@ -220,6 +220,11 @@ class Turn:
         return bool(self._writes or self._changed["node"])
 
     @property
+    def may_empty_nodes(self) -> bool:
+        """Whether a VM might leave its node now: a record, a node's presence or what runs has changed."""
+        return bool(self._writes or self._changed["node"] or self._changed["vm"])
+
+    @property
     def may_free_slots(self) -> bool:
         """Whether a queued move might start now: a move, an owner or what runs has changed."""
         return bool(self._changed["migration"] or self._changed["vm"] or self._changed["node"])

@@ -11,9 +11,9 @@ from typing import Final
 
 from ferry_sim.commands import add_jobs, positive, say
 from ferry_sim.coverage import Coverage
-from ferry_sim.storm import LONG, PAIR, SHORT, VOTES, Course, Storm
+from ferry_sim.storm import LONG, PAIR, RULES, SHORT, VOTES, Course, Storm
 
-COURSES: Final = {"long": LONG, "short": SHORT, "votes": VOTES, "pair": PAIR}
+COURSES: Final = {"long": LONG, "short": SHORT, "votes": VOTES, "pair": PAIR, "rules": RULES}
 
 
 @dataclass

@@ -14,6 +14,9 @@ from ferry_types.messages import HostEnvelope, HostOrder
 
 RECONNECT_S: Final = 0.2
 
+COORDINATOR: Final = "coordinator"
+"""How a severed way names whoever reigns."""
+
 
 class Ends(Protocol):
     """Who speaks over the network."""
@@ -53,11 +56,19 @@ class Network:
         """Processes on one side of a split, and until when; they reach each other and nobody else."""
         self._mute: dict[frozenset[str], float] = {}
         """Pairs that do not reach each other, and until when."""
+        self.severed: set[tuple[str, str]] = set()
+        """(Sender, receiver) between whom nothing passes until somebody mends it."""
+        self._hurt: list[Stream] = []
+        """Connections that have lost something to a severed way."""
 
     @property
     def streams(self) -> list[Stream]:
         """Those that a coordinator still holds."""
         return list(self._streams.values())
+
+    def stream(self, number: int) -> Stream | None:
+        """The one of that number, if a coordinator still holds it."""
+        return self._streams.get(number)
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -116,6 +127,8 @@ class Network:
     def _reaches(self, sender: Process, receiver: Process) -> bool:
         if sender in self._ends.strays or receiver in self._ends.strays:
             return False
+        if (sender.name or COORDINATOR, receiver.name or COORDINATOR) in self.severed:
+            return False
         now = self._clockwork.now
         apart = [now < self._apart.get(process.name, 0.0) for process in (sender, receiver)]
         muted = now < self._mute.get(frozenset((sender.name, receiver.name)), 0.0)
@@ -128,7 +141,8 @@ class Network:
         if not agent.alive or agent.stream is not None or agent in self._ends.strays:
             return
         reign = self._ends.newest()
-        if reign is None or self._clockwork.now < self._cut_off.get(agent.name, 0.0):
+        cut_off = self._clockwork.now < self._cut_off.get(agent.name, 0.0)
+        if reign is None or cut_off or self._deaf(agent.name):
             self.connect_later(agent, RECONNECT_S)
             return
         agent.stream = Stream(self._clockwork.number(), agent, reign)
@@ -180,6 +194,27 @@ class Network:
             if stream.agent.name == name:
                 stream.deaf.update(directions)
                 self._clockwork.later(seconds, lambda stream=stream: self.cut(stream))  # type: ignore[misc]
+
+    def sever(self, sender: str, receiver: str) -> None:
+        """From now on nothing passes that way; nobody is told."""
+        self.severed.add((sender, receiver))
+        for stream in self.streams:
+            deaf = self._deaf(stream.agent.name)
+            if deaf - stream.deaf:
+                stream.deaf |= deaf
+                self._hurt.append(stream)
+
+    def mend(self, sender: str, receiver: str) -> None:
+        """That way is open again; a connection that has lost something breaks, and is made anew."""
+        self.severed.discard((sender, receiver))
+        mended = [stream for stream in self._hurt if not self._deaf(stream.agent.name)]
+        self._hurt = [stream for stream in self._hurt if stream not in mended]
+        for stream in mended:
+            self.cut(stream)
+
+    def _deaf(self, name: str) -> set[str]:
+        ways = {"up": (name, COORDINATOR), "down": (COORDINATOR, name)}
+        return {direction for direction, way in ways.items() if way in self.severed}
 
     def _lose_host_end(self, stream: Stream) -> None:
         stream.down = False

@@ -3,7 +3,7 @@
 Here it only takes time, and may fail.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 from ferry_host import commands, inputs
 from ferry_sim.clockwork import Clockwork
@@ -18,15 +18,24 @@ Feed = Callable[[Agent, inputs.Event], None]
 class Shell:
     """All agents' own parts. ``trouble``: the probability that a step fails.
 
-    ``unbootable``: VMs whose boots all fail.
+    ``unbootable``: VMs whose boots all fail. ``rate_bytes_per_s``: at which memory is copied; 0: in no time.
+    ``severed``: (sender, receiver) between whom nothing passes.
     """
 
-    def __init__(self, clockwork: Clockwork, agents: Mapping[str, Agent], feed: Feed) -> None:
+    def __init__(
+        self,
+        clockwork: Clockwork,
+        agents: Mapping[str, Agent],
+        feed: Feed,
+        severed: Set[tuple[str, str]] = frozenset(),
+    ) -> None:
         self.trouble = 0.0
         self.unbootable: set[str] = set()
+        self.rate_bytes_per_s = 0
         self._clockwork = clockwork
         self._agents = agents
         self._feed = feed
+        self._severed = severed
 
     def feed_later(self, agent: Agent, event: inputs.Event) -> None:
         """A host hears of something after a short time."""
@@ -100,6 +109,17 @@ class Shell:
                 if migration_id in dead.leaving:
                     self.break_move(other, migration_id)
 
+    def break_moves_between(self, one: str, other: str) -> None:
+        """The streams of all moves between two hosts end, and both notice."""
+        for source, target in ((one, other), (other, one)):
+            for migration_id, (_, to) in list(self._agents[source].leaving.items()):
+                if to == target:
+                    self.break_move(self._agents[target], migration_id)
+                    self.break_move(self._agents[source], migration_id)
+
+    def _is_severed(self, one: str, other: str) -> bool:
+        return (one, other) in self._severed or (other, one) in self._severed
+
     def break_move(self, agent: Agent, migration_id: str) -> None:
         """One side of a move notices that its streams have ended; a target that has all does not mind."""
         reason = failed("the other side is gone")
@@ -142,7 +162,8 @@ class Shell:
         match command:
             case commands.StartOutgoing(order):
                 agent.leaving[order.migration_id] = (order.vm, order.target)
-                self._copy(agent, order.migration_id, inputs.SwitchDue(order.migration_id))
+                takes_s = self._takes_s(agent, order.vm)
+                self._copy(agent, order.migration_id, inputs.SwitchDue(order.migration_id), takes_s)
             case commands.SwitchOver(migration_id):
                 agent.vcpus.pop(agent.leaving[migration_id][0], None)
                 self._copy(agent, migration_id, inputs.FinalCopyDue(migration_id))
@@ -159,20 +180,28 @@ class Shell:
                 _destroy(agent, vm)
                 self.feed_later(agent, inputs.SourceGone(migration_id, MigrationFigures()))
 
-    def _copy(self, agent: Agent, migration_id: str, done: inputs.Event) -> None:
+    def _takes_s(self, agent: Agent, vm: str) -> float:
+        """How long the memory of a VM takes to go over, besides a message's time."""
+        image = agent.host.state.images.get(vm)
+        if image is None or not self.rate_bytes_per_s:
+            return 0.0
+        return image.spec.memory_bytes / self.rate_bytes_per_s
+
+    def _copy(self, agent: Agent, migration_id: str, done: inputs.Event, takes_s: float = 0.0) -> None:
         """Pages go over; the attempt fails if the target does not take them."""
 
         def finish() -> None:
             if migration_id in agent.leaving:
                 target = self._agents[agent.leaving[migration_id][1]]
                 taken = migration_id in target.arriving and target.alive
+                taken = taken and not self._is_severed(agent.name, target.name)
                 if not taken or self._clockwork.happens(self.trouble):
                     self.break_move(agent, migration_id)
                 else:
                     self._feed(agent, done)
 
         what = (agent.incarnation, "has copied", done)
-        self._clockwork.later(self._clockwork.delay(), lambda: agent.do(finish), what)
+        self._clockwork.later(takes_s + self._clockwork.delay(), lambda: agent.do(finish), what)
 
     def _arrive(self, agent: Agent, migration_id: str) -> None:
         """The final copy arrives, or breaks off, or is found wrong; the source may lose sight of it."""
@@ -181,7 +210,8 @@ class Shell:
         target = self._agents[agent.leaving[migration_id][1]]
         if self._clockwork.happens(4 * self.trouble):
             self.break_move(agent, migration_id)
-        if migration_id not in target.arriving or self._clockwork.happens(self.trouble):
+        severed = self._is_severed(agent.name, target.name)
+        if migration_id not in target.arriving or severed or self._clockwork.happens(self.trouble):
             self.break_move(target, migration_id)
             self.break_move(agent, migration_id)
         else:

@@ -55,6 +55,7 @@ class CheckedStore:
         for guard in commit.guards:
             assert self.records.get(guard.key) == guard.expected, guard
         lost = {record.name for record in commit.writes if self._is_loss(record)}
+        lost |= {key.removeprefix("node/") for key in commit.deletes if self._is_loss_of_evicted(key)}
         for record in commit.writes:
             self._look_at(record, self.records.get(record.key), lost)
         for record in commit.writes:
@@ -71,6 +72,11 @@ class CheckedStore:
             and isinstance(before, NodeRecord)
             and (not record.up or record.incarnation != before.incarnation)
         )
+
+    def _is_loss_of_evicted(self, key: str) -> bool:
+        """Whether a node is lost and evicted at once: it must not have its lease any more."""
+        node = self.records.get(key)
+        return isinstance(node, NodeRecord) and not self.may_run(node.name, node.incarnation)
 
     def _look_at(self, record: Record, before: Record | None, lost: set[str]) -> None:
         match record, before:

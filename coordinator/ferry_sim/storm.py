@@ -16,11 +16,15 @@ from ferry_cluster.inputs import (
     TurnOnVm,
 )
 from ferry_cluster.records import MigrationRecord
+from ferry_sim import admins
+from ferry_sim.admins import RULE_REQUESTS
 from ferry_sim.ballots import ADDRESS
 from ferry_sim.clockwork import Clockwork
 from ferry_sim.faults import LASTING_LEASES, RESTART_S_MAX, Faults
 from ferry_sim.processes import Agent
 from ferry_sim.world import MIB, Size, World, make_spec
+from ferry_types.eras import RULES as RULES_OF
+from ferry_types.eras import Era
 from ferry_types.vms import ImagePhase, NodeState
 
 REQUESTS: Final = (
@@ -62,6 +66,9 @@ class Course:
     moves_min: int = 0
     faults_min: int = 0
     seconds_min: float = 0.0
+    requests: tuple[str, ...] = REQUESTS
+    eras: tuple[Era, ...] = (Era.WS2012R2,)
+    resiliency_s: float | None = None
 
 
 SHORT: Final = Course(
@@ -89,6 +96,15 @@ VOTES: Final = Course(
 PAIR: Final = replace(VOTES, size=replace(VOTES.size, hosts=2))
 """The same with two hosts, so that the witness has a vote."""
 
+RULES: Final = replace(
+    SHORT,
+    steps=40,
+    requests=REQUESTS + 2 * RULE_REQUESTS,
+    eras=(Era.WS2012, Era.WS2012R2, Era.WS2016),
+    resiliency_s=6.0,
+)
+"""Small and dense, with admins who choose rules and drain nodes."""
+
 LONG: Final = Course(
     Size(hosts=16, host_memory_bytes=20 * VM_BYTES, profile="windows"),
     vms=200,
@@ -98,6 +114,9 @@ LONG: Final = Course(
     moves_min=20,
     faults_min=10,
     seconds_min=600.0,
+    requests=4 * REQUESTS + RULE_REQUESTS,
+    eras=(Era.WS2012, Era.WS2012R2, Era.WS2012R2, Era.WS2016),
+    resiliency_s=30.0,
 )
 """A cluster of a usual size, for ten minutes of its time."""
 
@@ -108,17 +127,23 @@ class Storm:
     def __init__(self, seed: int, course: Course = SHORT) -> None:
         self.course = course
         self.rng = random.Random(seed)  # noqa: S311 - chance that can be repeated is the point
-        self.world = World(course.size, Clockwork(seed))
+        self.world = self._begin(seed)
         self.done: Counter[str] = Counter()
         self.moves = 0
         """Moves that were accepted."""
         self._names = [f"vm{number}" for number in range(course.vms)]
         self._faults = Faults(self.world, self.rng)
 
+    def _begin(self, seed: int) -> World:
+        course = self.course
+        era = course.eras[0] if len(course.eras) == 1 else self.rng.choice(course.eras)
+        lease_s = course.resiliency_s if RULES_OF[era].resiliency else None
+        return World(course.size, Clockwork(seed), era, lease_s=lease_s)
+
     @property
     def faults(self) -> int:
         """How many there have been."""
-        return sum(count for name, count in self.done.items() if name not in REQUESTS)
+        return sum(count for name, count in self.done.items() if name not in self.course.requests)
 
     def run(self) -> None:
         """Calm, faults, healing. Raises AssertionError if anything that must hold does not."""
@@ -137,7 +162,7 @@ class Storm:
         steps = 0
         while steps < course.steps or self._is_short(world.now - began_at):
             steps += 1
-            action = rng.choice(mood if rng.random() < course.faults else REQUESTS)
+            action = rng.choice(mood if rng.random() < course.faults else course.requests)
             if self._act(action):
                 self.done[action] += 1
             world.run(rng.choice(course.pauses_s))
@@ -153,7 +178,7 @@ class Storm:
 
     def _act(self, action: str) -> bool:
         """Do something; whether it could be done."""
-        if action not in REQUESTS:
+        if action not in self.course.requests:
             return self._faults.strike(action)
         if self.world.cluster is None or self.world.reigns[-1].frozen:
             return False
@@ -187,6 +212,8 @@ class Storm:
         elif action == "evict":
             node = rng.choice(sorted(world.agents))
             world.ask(lambda number: EvictNode(number, node))
+        elif action in RULE_REQUESTS:
+            admins.draw(world, rng, self._names, action)
         elif action == "cancel":
             self._ask(action, migration_id=rng.choice(sorted(cluster.state.migrations) or ["m1"]))
         else:
@@ -221,6 +248,8 @@ class Storm:
         world.run(LASTING_LEASES * lease_s + RESTART_S_MAX)  # whoever was frozen or killed is back by then
         self.world.revive_coordinator()
         healed_within_s = 60.0 + 10 * lease_s
+        world.run_until(lambda: all_known(world), healed_within_s)
+        admins.clear(world)
         world.run_until(lambda: all_up(world), healed_within_s, step_s=lease_s / 20)
         world.run(1.0)
         self._ask_for_refused_vms()
@@ -259,6 +288,11 @@ class Storm:
         for agent in world.agents.values():
             found += leftovers(world, agent)
         return found
+
+
+def all_known(world: World) -> bool:
+    """Whether every host is a node."""
+    return world.cluster is not None and len(world.cluster.state.nodes) == len(world.agents)
 
 
 def all_up(world: World) -> bool:

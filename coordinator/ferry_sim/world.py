@@ -5,7 +5,7 @@ and freeze, also around their commits, and wake up beside their successors on on
 of their own. Raises AssertionError for the first thing that must not be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -30,6 +30,7 @@ from ferry_sim.storage import Storage
 from ferry_sim.store import CheckedStore
 from ferry_types.eras import Era
 from ferry_types.errors import Refusal
+from ferry_types.events import EventRecord
 from ferry_types.messages import DiscardVm, EpochRaised, Grant, HostOrder
 from ferry_types.migrations import ENDED, MigrationOptions, MigrationState
 from ferry_types.profiles import PROFILES
@@ -39,6 +40,12 @@ from ferry_types.workloads import Fill, FillSpec, resolve
 MIB: Final = 2**20
 TICKS_PER_BEAT: Final = 4
 STORE_FAULT_S: Final = (0.05, 0.5, 3.0, 6.0)
+
+WALL_CLOCK_US: Final = 1_767_268_800_000_000
+"""Unix time at which a world begins, unless told otherwise: noon of 2026-01-01, UTC."""
+
+EVICTED: Final = "evicted"
+"""Rule by which a coordinator sends away a host for good."""
 
 
 def make_spec(name: str, memory_bytes: int = 16 * MIB) -> VmSpec:
@@ -59,10 +66,31 @@ class Size:
 class World:
     """See the module. All is well until somebody sets a probability or calls a fault."""
 
-    def __init__(self, size: Size, clockwork: Clockwork, era: Era = Era.WS2012R2) -> None:
+    def __init__(
+        self,
+        size: Size,
+        clockwork: Clockwork,
+        era: Era = Era.WS2012R2,
+        *,
+        hosts: Mapping[str, Capacity] | None = None,
+        wall_clock_us: int = WALL_CLOCK_US,
+        lease_s: float | None = None,
+    ) -> None:
+        """``hosts``: their names and what each offers; None: n1, n2, ... as ``size`` says.
+
+        ``lease_s``: None for the profile's; from era 2016 on it is the resiliency period.
+        """
         self.size = size
         self.clockwork = clockwork
-        self.settings = ClusterSettings("test", era, PROFILES[size.profile])
+        self._alike = Capacity(size.host_memory_bytes, 2, size.limit)
+        self.hosts = hosts or {f"n{number}": self._alike for number in range(1, size.hosts + 1)}
+        self.on_event: Callable[[EventRecord], None] = lambda _event: None
+        """Told of each event that is committed to the log."""
+        self.evicted_end = False
+        """Whether the agent of a host that is evicted ends, as it does in earnest; else it joins anew."""
+        self._wall_us_at_zero = wall_clock_us - round(clockwork.now * 1e6)
+        timing = PROFILES[size.profile]
+        self.settings = ClusterSettings("test", era, replace(timing, lease_s=lease_s or timing.lease_s))
         clockwork.lease_s = self.settings.timing.lease_s
         self.store = CheckedStore(self._may_run)
         self.store_faults = 0.0
@@ -76,14 +104,14 @@ class World:
         """VM -> memory that it last ran with."""
         self.coverage = Coverage()
         self.network = Network(self.clockwork, self)
-        self.shell = Shell(self.clockwork, self.agents, self.feed)
+        self.shell = Shell(self.clockwork, self.agents, self.feed, self.network.severed)
         self.storage = Storage(self.clockwork, self.store.raised)
         self.ballots = Ballots(self.clockwork, self.network, self.agents, self.feed, self.submit)
         self._asked: dict[int, Reign] = {}
         self.start_coordinator()
         self.ask(lambda number: cluster_inputs.SetQuorum(number, ADDRESS, None))
-        for number in range(1, size.hosts + 1):
-            self.start_host(f"n{number}")
+        for name in self.hosts:
+            self.start_host(name)
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -91,6 +119,15 @@ class World:
     def now(self) -> float:
         """Virtual seconds."""
         return self.clockwork.now
+
+    @property
+    def wall_us(self) -> int:
+        """Unix time, microseconds: what the coordinators' machine takes the hour to be."""
+        return self._wall_us_at_zero + round(self.now * 1e6)
+
+    def shift_wall_clock(self, wall_us: int) -> None:
+        """Have the wall clock show this now; nothing else moves."""
+        self._wall_us_at_zero = wall_us - round(self.now * 1e6)
 
     def run(self, seconds: float) -> None:
         """Let time go by."""
@@ -182,7 +219,7 @@ class World:
     def _tick(self, reign: Reign) -> None:
         if reign.alive:
             if not reign.frozen:
-                self.submit(reign, cluster_inputs.Tick())
+                self.submit(reign, cluster_inputs.Tick(self.wall_us))
             self.clockwork.later(self.settings.timing.beat_s / TICKS_PER_BEAT, lambda: self._tick(reign))
 
     def kill_coordinator(self, reign: Reign | None = None) -> None:
@@ -200,7 +237,7 @@ class World:
     def _thaw(self, process: Process) -> None:
         process.frozen = False
         if isinstance(process, Reign) and self.clockwork.happens(0.5):
-            self.submit(process, cluster_inputs.Tick())  # its timer, before what came meanwhile
+            self.submit(process, cluster_inputs.Tick(self.wall_us))  # its timer, before what came meanwhile
         if isinstance(process, Agent):
             self._check_agent(process)
         backlog, process.backlog = process.backlog, []
@@ -251,12 +288,23 @@ class World:
                 case cluster_commands.Send():
                     self._send(command)
                 case cluster_commands.CloseStream():
-                    self.network.end(command.stream)
+                    self._close(command)
                 case cluster_commands.ReadWitness() | cluster_commands.ReplaceWitness():
                     self.ballots.consult(reign, command)
                 case cluster_commands.Reply():
                     assert command.request not in self.replies, "a request was answered twice"
                     self.replies[command.request] = command.result
+
+    def _close(self, command: cluster_commands.CloseStream) -> None:
+        """End a stream; an agent that was sent away for good ends as soon as it has heard of it."""
+        stream = self.network.stream(command.stream)
+        self.network.end(command.stream)
+        if self.evicted_end and command.reason.rule == EVICTED and stream is not None:
+            self.clockwork.later(self.clockwork.delay(), lambda: self._end_agent(stream.agent))
+
+    def _end_agent(self, agent: Agent) -> None:
+        if agent.alive and self.agents[agent.name] is agent:
+            self.kill_host(agent.name)
 
     def _send(self, command: cluster_commands.Send) -> None:
         """Orders go out at once; that an epoch was raised is told when the storage has drained."""
@@ -287,6 +335,8 @@ class World:
             self.clockwork.note(record.key, getattr(record, "epoch", 0), getattr(record, "state", ""))
             self.coverage.stored(record)
             self._check_record(reign, record)
+        for event in commit.events:
+            self.on_event(event)
         if fault == "dies after":
             self.kill_coordinator(reign)
             return False
@@ -302,7 +352,7 @@ class World:
     def start_host(self, name: str) -> None:
         """An agent starts: another life of its host."""
         incarnation = f"{name}-{self.clockwork.number()}"
-        capacity = Capacity(self.size.host_memory_bytes, 2, self.size.limit)
+        capacity = self.hosts.get(name, self._alike)
         identity = HostIdentity(name, f"uuid-{name}", incarnation, f"{name}:1", f"{name}:2", capacity, "0")
         votes = self.ballots.kept.get(name)
         agent = Agent(self.clockwork.clock_rate(), host=Host(identity, votes))

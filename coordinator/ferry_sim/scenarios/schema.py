@@ -1,0 +1,43 @@
+"""The JSON Schema of scenario files, made from the models.
+
+``python -m ferry_sim.scenarios.schema`` prints it, as does ``ferry scenario schema`` with the published copy.
+"""
+
+import json
+import sys
+from importlib import resources
+from typing import Any, Final
+
+from ferry_sim.scenarios.model import Scenario
+
+FILE: Final = "scenario.schema.json"
+"""Beside this module, for editors and other programs."""
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def make() -> str:
+    """The schema as JSON, from the models."""
+    made: dict[str, Any] = Scenario.model_json_schema(by_alias=True)
+    step = made["$defs"]["Line"]
+    made["$defs"]["Line"] = {"anyOf": [{"type": "string", "description": "the step's words"}, step]}
+    event = made["$defs"]["Event"]
+    made["$defs"]["Event"] = {"anyOf": [{"type": "integer", "description": "Windows event ID"}, event]}
+    for name in ("nodes", "vms"):
+        named = made["properties"][name]["patternProperties"]
+        made["properties"][name] |= {
+            "patternProperties": {
+                pattern: {"anyOf": [held, {"type": "null"}]} for pattern, held in named.items()
+            },
+            "additionalProperties": False,
+        }
+    return json.dumps({"$schema": DIALECT, **made}, indent=2) + "\n"
+
+
+def published() -> str:
+    """The schema as it comes with the package."""
+    return resources.files(__package__).joinpath(FILE).read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(make())
