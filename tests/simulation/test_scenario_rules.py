@@ -3,54 +3,26 @@
 A plant takes one rule out of a core. A scenario that comes out well without its rule shows nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
+from tests.simulation import planned_plants, rule_plants
+from tests.simulation.plants import Plant, deaf_to, with_era, without, without_placement
 
 from ferry_cluster import admin, membership, moves, ownership, placement, quorum, requests, rounds
-from ferry_cluster import cluster as cluster_module
 from ferry_cluster.records import Record, VmRecord
 from ferry_cluster.state import WitnessView
 from ferry_cluster.turn import Turn
 from ferry_host import lease, promises
 from ferry_sim.scenarios import model, runner
-from ferry_types import eras
 from ferry_types.eras import Era
 from ferry_types.messages import OrderRefused, TargetReady
 from ferry_types.profiles import LeaseTiming
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
-
-Plant = Callable[[pytest.MonkeyPatch], None]
-
-
-# --- how a rule is taken out ----------------------------------------------------------------------
-
-
-def without(module: ModuleType, name: str, result: object = None) -> Plant:
-    """A function that does nothing any more, and always answers the same."""
-    return lambda patch: patch.setattr(module, name, lambda *_, **__: result)
-
-
-def deaf_to(message: type) -> Plant:
-    """A coordinator that takes no notice of what a host reports."""
-    return lambda patch: patch.setitem(cluster_module._REPORTS, message, lambda *_: None)
-
-
-def without_placement(rule: placement.Rule) -> Plant:
-    """A cluster that chooses hosts without one of its rules."""
-    left = [each for each in placement.RULES if each is not rule]
-    return lambda patch: patch.setattr(placement, "RULES", left)
-
-
-def with_era(era: Era, **changes: Any) -> Plant:
-    """An era that could do something else."""
-    return lambda patch: patch.setitem(eras.RULES, era, replace(eras.RULES[era], **changes))
-
 
 # --- plants of their own --------------------------------------------------------------------------
 
@@ -149,6 +121,8 @@ PLANTS: Mapping[str, Plant] = {
     "vms/unique-name": without(admin, "_creation_problem"),
     "vms/too-large": without_placement(placement.memory),
     "vms/stop-and-start": always_wanted,
+    **rule_plants.PLANTS,
+    **planned_plants.PLANTS,
 }
 """Scenario -> how the rule that it shows is taken out."""
 

@@ -1,0 +1,8 @@
+"""Plants for the scenarios of planned work, isolation, quarantine and cluster settings."""
+
+from collections.abc import Mapping
+
+from tests.simulation.plants import Plant
+
+PLANTS: Mapping[str, Plant] = {}
+"""Scenario -> how the rule that it shows is taken out."""
