@@ -5,7 +5,8 @@ PYTHON ?= python3
 # What `make test` and `make test-protobuf6` run, and with which options of pytest.
 TESTS ?= tests
 PYTEST_ARGS ?=
-# Which seeds `make simulate` runs, and of which course: long (16 hosts, 200 VMs, ten minutes) or short.
+# Which seeds `make simulate` runs, and of which course: long (16 hosts, 200 VMs, ten minutes), short, rules,
+# votes or pair.
 SEEDS ?= 50
 FIRST ?= 0
 COURSE ?= long
@@ -24,7 +25,7 @@ help:
 	@echo "make demo            the guided tour: a live migration, a killed host, a failover"
 	@echo "make test            the test suite; TESTS=tests/unit PYTEST_ARGS='-x -k name' narrow it"
 	@echo "make test-protobuf6  the same on the oldest gRPC and protobuf that are supported"
-	@echo "make simulate        clusters under faults on virtual time; SEEDS=300 FIRST=0 COURSE=long|short"
+	@echo "make simulate        clusters under faults on virtual time; SEEDS=300 FIRST=0 COURSE=long|short|rules"
 	@echo "make explore         every interleaving of one move under few faults, on virtual time; minutes"
 	@echo "make chaos           real processes killed, frozen and cut off in every phase of a move: half an hour"
 	@echo "make check           stubs, ruff, mypy, import contracts"

@@ -207,12 +207,12 @@ def _advance(turn: Turn, drain: DrainRecord, room: Callable[[], Room]) -> None:
         drain = replace(drain, to="")
         turn.write(drain)
     left = state.owned_by(drain.node)
-    arriving = any(move.target == drain.node for move in state.active_migrations())
-    if not left and not arriving:
+    busy = any(drain.node in (move.source, move.target) for move in state.active_migrations())
+    if not left and not busy:
         _end(turn, drain, DrainState.COMPLETED, "")
         return
     moving = {move.vm for move in state.active_migrations()}
-    waits = arriving or bool(moving & {vm.spec.name for vm in left})
+    waits = busy
     stuck: list[StuckVm] = []
     staying = [vm for vm in left if vm.spec.name not in moving]
     for vm, target in targets(room(), drain, staying) if staying else ():
