@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ferry_cluster import drain
-from ferry_cluster.records import DrainRecord, NodeRecord, Stuck
+from ferry_cluster.records import DrainRecord, DrainState, NodeRecord, Stuck
 from ferry_cluster.state import Attendance
 from ferry_cluster.turn import Turn
 from ferry_types.events import (
@@ -92,20 +92,21 @@ def count_loss(turn: Turn, name: str) -> None:
 
 
 def empty_quarantined(turn: Turn) -> None:
-    """A quarantined node that has come back gives its VMs away, once."""
+    """A quarantined node that has come back gives its VMs away; its drain ends with its quarantine."""
     state = turn.state
+    for known in list(state.drains.values()):
+        node = state.nodes[known.node]
+        if known.state is not DrainState.ACTIVE and not node.paused and not state.is_quarantined(node):
+            turn.delete(known)
     for node in list(state.nodes.values()):
         if not state.is_quarantined(node) or not state.is_live(node.name, turn.now):
             continue
-        vms = state.owned_by(node.name)
-        if (
-            vms
-            and node.name not in state.drains
-            and drain.drain_problem(state, turn.now, node.name, "") is None
-        ):
-            drain.begin(
-                turn, DrainRecord(node.name, "", 0, Stuck.STAY, taken=tuple(vm.spec.name for vm in vms))
-            )
+        done = state.drains.get(node.name)
+        if done is not None and done.state is not DrainState.COMPLETED:
+            continue
+        vms = tuple(vm.spec.name for vm in state.owned_by(node.name))
+        if vms and drain.drain_problem(state, turn.now, node.name, "") is None:
+            drain.begin(turn, DrainRecord(node.name, "", 0, Stuck.STAY, taken=vms))
 
 
 def waits_for_quarantine(turn: Turn, node: NodeRecord | None) -> bool:

@@ -171,7 +171,7 @@ def _reconcile(turn: Turn, node: NodeRecord, images: tuple[ImageReport, ...], *,
             turn.order(node.name, DiscardVm(image.vm, image.epoch))
     for owner in [owned for owned in turn.state.owners.values() if owned.node == node.name]:
         held = by_vm.get(owner.vm)
-        if held is None or held.epoch != owner.epoch or not turn.state.vms[owner.vm].wanted:
+        if held is None or held.epoch != owner.epoch or turn.state.vms[owner.vm].stops:
             ownership.repeat_order(turn, node, owner)
     moves.reconcile(turn, node, images)
 

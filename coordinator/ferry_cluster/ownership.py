@@ -166,7 +166,9 @@ def fail_over_vm(
         return refused("failover threshold", reason, f"start it yourself: ferry vm start {name}")
     if rules.start_delay_s:
         vm = replace(vm, starts_at_us=wall_us + round(rules.start_delay_s * 1e6))
-        release(turn, vm, f"{why}; it starts {rules.start_delay_s:g} s later")
+        delay = f"it starts {rules.start_delay_s:g} s later"
+        release(turn, vm, f"{why}; {delay}")
+        turn.log(VM_FAILOVER, f"{name} fails over from {former}: {delay}", former, name)
         return None
     if (problem := place(turn, room, vm, exclude)) is None:
         owner = turn.state.owners[name]

@@ -10,7 +10,9 @@ from ferry_cluster.commands import Commit
 from ferry_cluster.failback import in_window
 from ferry_cluster.inputs import TurnOnVm
 from ferry_cluster.records import MigrationRecord
+from ferry_types.messages import ImageReport
 from ferry_types.roles import Failback, Priority, RoleRules
+from ferry_types.vms import ImagePhase
 
 HOUR_US = 3_600_000_000
 
@@ -160,3 +162,19 @@ def test_a_vm_that_an_admin_has_moved_stays_there() -> None:
 def test_a_window_may_cross_midnight(begin: int, end: int, hour: int, within: bool) -> None:
     rules = RoleRules(failback=Failback.WINDOW, failback_from_hour=begin, failback_until_hour=end)
     assert in_window(rules, hour * HOUR_US) is within
+
+
+def test_an_ousted_vm_is_turned_off_although_the_first_order_is_lost() -> None:
+    bench = ObedientBench(2)
+    bench.create("high", "h1", memory_bytes=40 * MIB, priority=Priority.HIGH)
+    bench.create("low", "h2", memory_bytes=32 * MIB, priority=Priority.LOW)
+    bench.silent = {1}
+    bench.wait(2.0)
+    bench.silent = {1, 2}
+    bench.wait(0.4)
+    assert bench.cluster.state.vms["low"].ousted
+    low = bench.cluster.state.owners["low"]
+    image = ImageReport("low", low.epoch, ImagePhase.RUNNING, "")
+    bench.join(2, stream=8, images=(image,))
+    bench.wait(1.0)
+    assert bench.place_of("high") == "h2"

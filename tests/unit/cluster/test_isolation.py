@@ -184,3 +184,21 @@ def test_an_era_that_a_node_does_not_have_is_refused() -> None:
     problem = start_problem(replace(bench.settings, era=Era.WS2012R2), bench.cluster.state)
     assert problem is not None
     assert (problem.rule, "h1" in problem.message) == ("functional level", True)
+
+
+def test_a_drain_of_a_quarantined_node_is_forgotten_with_its_quarantine() -> None:
+    bench = Resilient()
+    for _ in range(3):
+        bench.leave(1, SILENT_S)
+    assert bench.cluster.drain_view("h1") is not None
+    bench.now += 7200
+    bench.wait(1.0)
+    assert bench.cluster.drain_view("h1") is None
+
+
+def test_of_three_nodes_one_is_quarantined_at_a_time() -> None:
+    bench = Resilient()
+    bench.ask(SetPolicy(5, quarantine_threshold=1))
+    bench.leave(1, SILENT_S)
+    bench.leave(2, SILENT_S)
+    assert [view.state for view in bench.cluster.node_views()] == ["quarantined", "up", "up"]
