@@ -12,9 +12,13 @@ ATTEMPT_S_MAX: Final = 2.0
 _PAUSE_S = 0.2
 
 
-def deliver(coordinator: str, node: str, incarnation: str, cause: str, duration_s: float) -> bool:
+def deliver(
+    coordinator: str, node: str, incarnation: str, cause: str, duration_s: float, *, ordered: bool
+) -> bool:
     """Tell the coordinator, again and again for so long; False if it never took it. A repeat is harmless."""
-    certificate = membership_pb2.DeathCertificate(node=node, incarnation=incarnation, cause=cause)
+    certificate = membership_pb2.DeathCertificate(
+        node=node, incarnation=incarnation, cause=cause, ordered=ordered
+    )
     return asyncio.run(_deliver(coordinator, certificate, duration_s))
 
 

@@ -136,7 +136,12 @@ class Watchdog:
         # Who stops a host on purpose may be about to stop the coordinator too: it is asked once.
         duration_s = 0.0 if self._told_to_stop else CERTIFY_S_MAX
         certified = certificate.deliver(
-            self._life.coordinator, self._life.node, self._life.incarnation, self._cause(code), duration_s
+            self._life.coordinator,
+            self._life.node,
+            self._life.incarnation,
+            self._cause(code),
+            duration_s,
+            ordered=self._told_to_stop,
         )
         outcome = "certified" if certified else "not certified, as no coordinator took it"
         sys.stderr.write(f"watchdog: {self._life.node}'s agent is dead: {self._cause(code)}; {outcome}\n")

@@ -9,7 +9,7 @@ from ferry_cluster.records import Stuck
 from ferry_coordinator.documents import processor_word
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.roles import NO_RULES, Failback, RoleRules
-from ferry_types.units import format_duration, format_rate, format_size
+from ferry_types.units import format_duration, format_rate, format_size, format_span
 from ferry_wire.conversion import from_proto
 
 UNKNOWN = "-"
@@ -130,21 +130,13 @@ def policy_pairs(policy: admin_pb2.Policy) -> list[tuple[str, str]]:
     """What an admin has chosen for the whole cluster."""
     losses = policy.quarantine_threshold
     quarantine = (
-        f"for {span_words(policy.quarantine_s)} after {losses} {'loss' if losses == 1 else 'losses'} "
-        f"within {span_words(policy.quarantine_period_s)}"
+        f"for {format_span(policy.quarantine_s)} after {losses} {'loss' if losses == 1 else 'losses'} "
+        f"within {format_span(policy.quarantine_period_s)}"
     )
     return [
         ("anti-affinity", "enforced" if policy.enforced_anti_affinity else "preferred"),
         ("quarantine", quarantine if losses else "never"),
     ]
-
-
-def span_words(span_s: float) -> str:
-    """Seconds as an admin would write them: ``6h``, ``90s``."""
-    for unit, unit_s in (("h", 3600), ("m", 60)):
-        if span_s and span_s % unit_s == 0:
-            return f"{span_s / unit_s:g}{unit}"
-    return f"{span_s:g}s"
 
 
 def quorum_pairs(quorum: admin_pb2.Quorum) -> list[tuple[str, str]]:
@@ -229,10 +221,10 @@ def rules_pairs(vm: admin_pb2.Vm) -> list[tuple[str, str]]:
         ("failover threshold", str(rules.failover_threshold), rules.failover_threshold),
         (
             "failover period",
-            span_words(rules.failover_period_s),
+            format_span(rules.failover_period_s),
             rules.failover_period_s != NO_RULES.failover_period_s,
         ),
-        ("start delay", span_words(rules.start_delay_s), rules.start_delay_s),
+        ("start delay", format_span(rules.start_delay_s), rules.start_delay_s),
         ("switch", rules.switch, rules.switch != NO_RULES.switch),
         ("processor compatibility", "yes", rules.processor_compatibility),
     ]

@@ -9,31 +9,17 @@ from ferry_cluster import drain, membership, moves, ownership, requests
 from ferry_cluster.inputs import CancelMove, CreateVm, EvictNode, MigrateVm, RemoveVm, TurnOffVm, TurnOnVm
 from ferry_cluster.placement import Room, Wish, check_host, choose_host
 from ferry_cluster.records import MigrationRecord, Ownership, VmRecord
+from ferry_cluster.refusals import no_migration, no_node, no_vm
 from ferry_cluster.roles import forget_owner, only_owner_problem, rules_problem, vm_limit_problem
 from ferry_cluster.state import Eviction
 from ferry_cluster.turn import Turn
-from ferry_types.errors import Refusal, not_found, refused
+from ferry_types.errors import Refusal, refused
 from ferry_types.events import NODE_EVICTED, VM_CHANGED
 from ferry_types.messages import StopVm
 from ferry_types.migrations import ENDED, MigrationState
 
 EMPTYING_S_MAX = 60.0
 """What a node that is evicted by force gets to turn its VMs off."""
-
-
-def no_vm(name: str) -> Refusal:
-    """There is no VM of that name."""
-    return not_found(f"there is no VM {name}", "ferry vm list shows those that exist")
-
-
-def no_node(name: str) -> Refusal:
-    """There is no node of that name."""
-    return not_found(f"there is no node {name}", "ferry node list shows those that exist")
-
-
-def no_migration(migration_id: str) -> Refusal:
-    """There is no move with that id."""
-    return not_found(f"there is no migration {migration_id}", "ferry migration list shows them")
 
 
 def _wait(turn: Turn, what: str, vm: str, request: int) -> None:
@@ -83,16 +69,16 @@ def on_turn_on(turn: Turn, event: TurnOnVm) -> None:
         return
     owner = turn.state.owners[event.vm]
     if owner.node is not None:
-        rule = "vm off" if vm.wanted else "vm stopping"
-        what = "is on already" if vm.wanted else "is being stopped"
+        rule = "vm stopping" if vm.stops else "vm off"
+        what = "is being stopped" if vm.stops else "is on already"
         turn.reply(event.request, refused(rule, f"{event.vm} {what}, on {owner.node}"))
         return
-    turn.state.refused_by.pop(event.vm, None)
-    chosen = choose_host(Room.of(turn), Wish(vm))
+    vm = replace(vm, wanted=True, failovers_us=(), given_up=False, failed_over=False)
+    chosen = _first_host(turn, vm, event.node)
     if isinstance(chosen, Refusal):
         turn.reply(event.request, chosen)
         return
-    vm = replace(vm, wanted=True, failovers_us=(), failed_over=False)
+    turn.state.refused_by.pop(event.vm, None)
     _wait(turn, "on", event.vm, event.request)
     ownership.assign(turn, vm, chosen)
 
@@ -112,7 +98,7 @@ def on_turn_off(turn: Turn, event: TurnOffVm) -> None:
     if owner.node is None and not vm.wanted:
         turn.reply(event.request, refused("vm running", f"{event.vm} is off already"))
         return
-    turn.write(replace(vm, wanted=False, unproven=False, reason=""))
+    turn.write(replace(vm, wanted=False, unproven=False, reason="", starts_at_us=0, ousted=""))
     turn.answer_waiting("on", event.vm, refused("vm stopping", f"{event.vm} was stopped"))
     if owner.node is None:
         turn.reply(event.request, event.vm)
@@ -191,9 +177,7 @@ def on_evict(turn: Turn, event: EvictNode) -> None:
         turn.reply(event.request, no_node(event.node))
     elif node.name in turn.state.evicting:
         turn.reply(event.request, refused("node evicted", f"{node.name} is being evicted already"))
-    elif (problem := only_owner_problem(turn.state, event.node)) is not None or (
-        not event.force and (problem := _eviction_problem(turn, event.node)) is not None
-    ):
+    elif (problem := _eviction_refusal(turn, node.name, force=event.force)) is not None:
         turn.reply(event.request, problem)
     else:
         timing = turn.settings.timing
@@ -215,6 +199,7 @@ def finish_evictions(turn: Turn) -> None:
         if problem is not None and eviction.force and turn.now < eviction.until:
             _oust_all(turn, name)
             continue
+        problem = problem or only_owner_problem(state, name)
         if problem is None and node.uuid in (*state.quorum.voters, *proposed):
             if turn.now < eviction.until:
                 continue
@@ -228,6 +213,18 @@ def finish_evictions(turn: Turn) -> None:
             membership.forget(turn, node)
             turn.log(NODE_EVICTED, f"node {name} was evicted", name)
         turn.reply(eviction.request, problem or name)
+
+
+def _eviction_refusal(turn: Turn, name: str, *, force: bool) -> Refusal | None:
+    if (problem := only_owner_problem(turn.state, name)) is not None:
+        return problem
+    problem = _eviction_problem(turn, name)
+    if problem is None or not force:
+        return problem
+    if not drain.takers(turn.state, turn.now, name):
+        what = f"{name} has VMs, and no other node takes them"
+        return refused("last node", what, "start or resume another node first, or stop the VMs")
+    return None
 
 
 def _oust_all(turn: Turn, node: str) -> None:

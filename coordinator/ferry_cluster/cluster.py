@@ -49,6 +49,7 @@ from ferry_cluster.invariants import check_state
 from ferry_cluster.placement import Room, rate_hosts
 from ferry_cluster.plans import DrainPlan, DrainView, HostRating
 from ferry_cluster.records import NodeRecord, Record
+from ferry_cluster.refusals import no_migration, no_node, no_vm
 from ferry_cluster.state import Attendance, ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
 from ferry_cluster.views import (
@@ -183,6 +184,7 @@ class Cluster:
 
     def _look_at_the_clock(self, turn: Turn, tick: Tick) -> None:
         self.state.wall_us = tick.wall_us
+        isolation.end_quarantines(turn)
         isolation.isolate_silent(turn)
         isolation.empty_quarantined(turn)
         membership.admit_released(turn)
@@ -229,7 +231,7 @@ class Cluster:
     def node_view(self, name: str) -> NodeView:
         """One node. Raises FerryError (not found)."""
         if name not in self.state.nodes:
-            raise FerryError(admin.no_node(name))
+            raise FerryError(no_node(name))
         return node_view(self.state, name, self.state.memory_used_bytes()[name])
 
     def quorum_view(self) -> QuorumView:
@@ -243,7 +245,7 @@ class Cluster:
     def vm_view(self, name: str) -> VmView:
         """One VM. Raises FerryError (not found)."""
         if name not in self.state.vms:
-            raise FerryError(admin.no_vm(name))
+            raise FerryError(no_vm(name))
         return vm_view(self.state, name)
 
     def drain_view(self, name: str) -> DrainView | None:
@@ -260,7 +262,7 @@ class Cluster:
     def host_ratings(self, vm: str) -> tuple[HostRating, ...]:
         """Every host with its stars for a VM, best first. Raises FerryError (not found)."""
         if vm not in self.state.vms:
-            raise FerryError(admin.no_vm(vm))
+            raise FerryError(no_vm(vm))
         room = Room(self.settings, self.state, self.state.last_now)
         wish = requests.wish_to_move(self.state, self.state.vms[vm])
         return rate_hosts(room, wish)
@@ -273,5 +275,5 @@ class Cluster:
     def migration_view(self, migration_id: str) -> MigrationView:
         """One move. Raises FerryError (not found)."""
         if migration_id not in self.state.migrations:
-            raise FerryError(admin.no_migration(migration_id))
+            raise FerryError(no_migration(migration_id))
         return migration_view(self.settings, self.state, migration_id)

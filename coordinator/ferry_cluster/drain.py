@@ -28,9 +28,10 @@ from ferry_cluster.records import (
     Stuck,
     VmRecord,
 )
+from ferry_cluster.refusals import no_node
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
-from ferry_types.errors import Refusal, not_found, refused
+from ferry_types.errors import Refusal, refused
 from ferry_types.events import DRAIN_CHANGED, DRAIN_FAILED, DRAIN_MOVE_FAILED, NODE_PAUSED, VM_FAILBACK
 from ferry_types.messages import StopVm
 from ferry_types.migrations import MigrationOptions, MigrationState
@@ -53,9 +54,12 @@ def on_pause(turn: Turn, event: PauseNode) -> None:
     """No VM comes to the node any more; answered with its name."""
     node = turn.state.nodes.get(event.node)
     if node is None:
-        turn.reply(event.request, _no_node(event.node))
+        turn.reply(event.request, no_node(event.node))
+    elif node.name in turn.state.evicting:
+        turn.reply(event.request, _is_leaving(node.name))
     elif node.paused:
-        turn.reply(event.request, refused("node paused", f"node {node.name} is paused already"))
+        hint = f"ferry node resume {node.name} lets VMs come to it again"
+        turn.reply(event.request, refused("node paused", f"node {node.name} is paused already", hint))
     else:
         pause(turn, node)
         turn.reply(event.request, node.name)
@@ -66,9 +70,14 @@ def pause(turn: Turn, node: NodeRecord) -> None:
     if not node.paused:
         turn.write(replace(node, paused=True))
         turn.log(NODE_PAUSED, f"node {node.name} is paused: no VM comes to it", node.name)
+    end_queued_to(turn, node.name, f"node {node.name} is paused")
+
+
+def end_queued_to(turn: Turn, node: str, reason: str) -> None:
+    """End the moves that wait for a slot to come to a node."""
     for move in turn.state.active_migrations():
-        if move.state is MigrationState.QUEUED and move.target == node.name:
-            moves.end(turn, move, MigrationState.FAILED, f"node {node.name} is paused")
+        if move.state is MigrationState.QUEUED and move.target == node:
+            moves.end(turn, move, MigrationState.FAILED, reason)
 
 
 def on_drain(turn: Turn, event: DrainNode) -> None:
@@ -78,7 +87,10 @@ def on_drain(turn: Turn, event: DrainNode) -> None:
         turn.reply(event.request, problem)
         return
     until_us = 0 if event.within_s is None else turn.state.wall_us + round(event.within_s * 1e6)
-    taken = tuple(vm.spec.name for vm in turn.state.owned_by(event.node))
+    former = turn.state.drains.get(event.node)
+    before = () if former is None else former.taken
+    there = (vm.spec.name for vm in turn.state.owned_by(event.node))
+    taken = (*before, *(vm for vm in there if vm not in before))
     pause(turn, turn.state.nodes[event.node])
     begin(turn, DrainRecord(event.node, event.to, until_us, event.stuck, taken=taken))
     turn.reply(event.request, event.node)
@@ -87,8 +99,8 @@ def on_drain(turn: Turn, event: DrainNode) -> None:
 def begin(turn: Turn, drain: DrainRecord) -> None:
     """Keep a drain, and ask for its first moves."""
     turn.write(drain)
-    where = f" onto {drain.to}" if drain.to else ""
-    turn.log(DRAIN_CHANGED, f"drain of {drain.node}{where} begins: {len(drain.taken)} VMs", drain.node)
+    where, count = f" onto {drain.to}" if drain.to else "", len(turn.state.owned_by(drain.node))
+    turn.log(DRAIN_CHANGED, f"drain of {drain.node}{where} begins: {count} VMs", drain.node)
     _advance(turn, drain, lambda: Room.of(turn))
 
 
@@ -96,23 +108,34 @@ def drain_problem(state: ClusterState, now: float, node: str, to: str) -> Refusa
     """Why this node cannot be drained, or None."""
     for name in (node, to):
         if name and name not in state.nodes:
-            return _no_node(name)
+            return no_node(name)
+    if node in state.evicting:
+        return _is_leaving(node)
     known = state.drains.get(node)
     if known is not None and known.state is DrainState.ACTIVE:
         hint = f"wait for it, or end it: ferry node resume {node}"
         return refused("node draining", f"node {node} is being drained already", hint)
     if not state.is_live(node, now):
-        return refused("node up", f"node {node} is not up: its VMs cannot move live", "ferry node list")
+        hint = "ferry node list tells which nodes are"
+        return refused("node up", f"node {node} is not up: its VMs cannot move live", hint)
     if to == node:
         return refused("same node", f"a drain of {node} does not go to {node}", "choose another node")
-    others = [other for other in state.nodes.values() if other.name != node and _takes_vms(state, now, other)]
-    if not others:
+    if not takers(state, now, node):
         what = f"{node} is the last node that takes VMs"
         return refused("last node", what, "start or resume another one first")
     if to and not _takes_vms(state, now, state.nodes[to]):
         what = f"node {to} takes no VMs: it is not up, or paused"
         return refused("node paused" if state.is_live(to, now) else "node up", what, "choose another one")
     return None
+
+
+def takers(state: ClusterState, now: float, node: str) -> list[NodeRecord]:
+    """The other nodes that take VMs."""
+    return [other for other in state.nodes.values() if other.name != node and _takes_vms(state, now, other)]
+
+
+def _is_leaving(node: str) -> Refusal:
+    return refused("node evicted", f"node {node} is being evicted", "wait until that has ended")
 
 
 def _takes_vms(state: ClusterState, now: float, node: NodeRecord) -> bool:
@@ -123,16 +146,20 @@ def on_resume(turn: Turn, event: ResumeNode) -> None:
     """The node takes VMs again; a drain ends, and with failback what it has taken away comes home."""
     node = turn.state.nodes.get(event.node)
     if node is None:
-        turn.reply(event.request, _no_node(event.node))
+        turn.reply(event.request, no_node(event.node))
+        return
+    if node.name in turn.state.evicting:
+        turn.reply(event.request, _is_leaving(node.name))
         return
     if not node.paused and not turn.state.is_quarantined(node):
-        turn.reply(event.request, refused("node paused", f"node {node.name} is not paused"))
+        hint = "it takes VMs already: ferry node list shows the nodes' states"
+        turn.reply(event.request, refused("node paused", f"node {node.name} is not paused", hint))
         return
     turn.write(replace(node, paused=False, quarantined_until_us=0, losses_us=()))
     turn.log(NODE_PAUSED, f"node {node.name} takes VMs again", node.name)
     drain = turn.state.drains.get(node.name)
     if drain is not None:
-        _cancel_queued(turn, drain, "the node was resumed")
+        _cancel(turn, drain, "the node was resumed", also_begun=event.failback)
         turn.delete(drain)
         if event.failback:
             bring_home(turn, drain)
@@ -170,10 +197,6 @@ def ask(turn: Turn, vm: VmRecord, target: str, cause: str) -> None:
     requests.enqueue(turn, replace(move, cause=cause))
 
 
-def _no_node(name: str) -> Refusal:
-    return not_found(f"there is no node {name}", "ferry node list shows those that exist")
-
-
 # --- progress -----------------------------------------------------------------------------------
 
 
@@ -196,13 +219,15 @@ def _advance(turn: Turn, drain: DrainRecord, room: Callable[[], Room]) -> None:
         _end(turn, drain, DrainState.COMPLETED, f"{drain.node} was lost: its VMs have failed over")
         return
     if 0 < drain.until_us <= state.wall_us:
-        _cancel_queued(turn, drain, "the drain's deadline has passed")
+        _cancel(turn, drain, "the drain's deadline has passed")
         count = len(state.owned_by(drain.node))
         _end(turn, drain, DrainState.FAILED, f"its deadline has passed with {count} VMs on the node")
         return
-    if drain.to and (drain.to not in state.nodes or not state.nodes[drain.to].up):
+    if drain.to and _takes_none(state, drain.to):
         turn.log(
-            DRAIN_CHANGED, f"drain of {drain.node}: {drain.to} is lost, the others take over", drain.node
+            DRAIN_CHANGED,
+            f"drain of {drain.node}: {drain.to} is lost or paused, the others take over",
+            drain.node,
         )
         drain = replace(drain, to="")
         turn.write(drain)
@@ -227,6 +252,12 @@ def _advance(turn: Turn, drain: DrainRecord, room: Callable[[], Room]) -> None:
             stuck.append(StuckVm(vm.spec.name, target))
     if stuck and not waits:
         _settle(turn, drain, stuck)
+
+
+def _takes_none(state: ClusterState, name: str) -> bool:
+    """Whether a node is gone, lost, or not to take VMs; one that is merely silent may come back."""
+    node = state.nodes.get(name)
+    return node is None or not node.up or node.paused or state.is_quarantined(node)
 
 
 def targets(room: Room, drain: DrainRecord, vms: list[VmRecord]) -> Iterator[tuple[VmRecord, str | Refusal]]:
@@ -286,9 +317,11 @@ def _end(turn: Turn, drain: DrainRecord, state: DrainState, reason: str) -> None
     turn.log(kind, f"drain of {drain.node} {state}" + (f": {reason}" if reason else ""), drain.node)
 
 
-def _cancel_queued(turn: Turn, drain: DrainRecord, reason: str) -> None:
+def _cancel(turn: Turn, drain: DrainRecord, reason: str, *, also_begun: bool = False) -> None:
+    """Cancel a drain's moves: those that are queued, or all that are not committed."""
     for move in turn.state.active_migrations():
-        if move.state is MigrationState.QUEUED and (move.source, move.cause) == (drain.node, CAUSE):
+        may_end = move.state is MigrationState.QUEUED or (also_begun and not turn.state.is_committed(move))
+        if may_end and (move.source, move.cause) == (drain.node, CAUSE):
             moves.end(turn, move, MigrationState.CANCELLED, reason)
 
 

@@ -79,10 +79,11 @@ class SetVm:
 
 @dataclass(frozen=True, slots=True)
 class TurnOnVm:
-    """An admin starts a VM."""
+    """An admin starts a VM; ``node`` empty lets the cluster place it."""
 
     request: int
     vm: str
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,11 @@ from ferry_cluster.turn import Turn
 from ferry_types.events import (
     NODE_BACK,
     NODE_ISOLATED,
+    NODE_PAUSED,
     NODE_QUARANTINED,
     VMS_UNMONITORED,
 )
+from ferry_types.units import format_span
 
 ISOLATED_AFTER_BEATS = 5
 """Heartbeats missed: the ``SameSubnetThreshold`` of the profile ``windows``."""
@@ -60,6 +62,9 @@ def isolate_silent(turn: Turn) -> None:
 
 def end_isolation(turn: Turn, name: str, present: Attendance) -> Attendance:
     """The node has been heard again."""
+    node = turn.state.nodes.get(name)
+    if node is not None and node.up and node.away:
+        turn.write(replace(node, away=False))
     if not present.isolated:
         return present
     _touch_vms(turn, name)
@@ -73,22 +78,35 @@ def _touch_vms(turn: Turn, node: str) -> None:
 
 
 def count_loss(turn: Turn, name: str) -> None:
-    """The node has left without being asked to; too often is too often."""
-    policy, node, wall_us = turn.state.policy, turn.state.nodes[name], turn.state.wall_us
-    if not turn.settings.rules.resiliency or not policy.quarantine_threshold:
+    """The node has left without being asked to; too often is too often. One departure counts once."""
+    state, node = turn.state, turn.state.nodes[name]
+    policy, wall_us = state.policy, state.wall_us
+    if not turn.settings.rules.resiliency or not policy.quarantine_threshold or node.away:
         return
     since_us = wall_us - round(policy.quarantine_period_s * 1e6)
-    losses_us = (*(at_us for at_us in node.losses_us if at_us > since_us), wall_us)
-    others = sum(turn.state.is_quarantined(other) for other in turn.state.nodes.values())
-    is_allowed = others < max(1, len(turn.state.nodes) // QUARANTINED_SHARE)
+    losses_us = (*(at_us for at_us in node.losses_us if since_us < at_us <= wall_us), wall_us)
+    others = sum(state.is_quarantined(other) for other in state.nodes.values())
+    is_allowed = others < max(1, len(state.nodes) // QUARANTINED_SHARE)
     if len(losses_us) < policy.quarantine_threshold or not is_allowed:
-        turn.write(replace(node, losses_us=losses_us))
+        turn.write(replace(node, losses_us=losses_us, away=True))
         return
     until_us = wall_us + round(policy.quarantine_s * 1e6)
-    turn.write(replace(node, losses_us=(), quarantined_until_us=until_us))
+    turn.write(replace(node, losses_us=(), quarantined_until_us=until_us, away=True))
+    times = "once" if len(losses_us) == 1 else f"{len(losses_us)} times"
     until = datetime.fromtimestamp(until_us / 1e6, UTC).isoformat(timespec="seconds")
-    what = f"node {name} is quarantined until {until}: it left {len(losses_us)} times"
-    turn.log(NODE_QUARANTINED, f"{what} within {policy.quarantine_period_s:g} s", name)
+    span = format_span(policy.quarantine_period_s)
+    turn.log(
+        NODE_QUARANTINED, f"node {name} is quarantined until {until}: it left {times} within {span}", name
+    )
+    drain.end_queued_to(turn, name, f"node {name} is quarantined")
+
+
+def end_quarantines(turn: Turn) -> None:
+    """Note the end of each, so that a clock that is set back does not bring it back."""
+    for node in list(turn.state.nodes.values()):
+        if 0 < node.quarantined_until_us <= turn.state.wall_us:
+            turn.write(replace(node, quarantined_until_us=0))
+            turn.log(NODE_PAUSED, f"the quarantine of node {node.name} is over", node.name)
 
 
 def empty_quarantined(turn: Turn) -> None:

@@ -287,17 +287,18 @@ def on_death_certified(turn: Turn, certificate: DeathCertificate) -> None:
         return
     present = turn.state.attendance[node.name]
     if node.up:
-        _lose(turn, node.name, present, f"its watchdog certifies its death: {certificate.cause}")
+        cause = f"its watchdog certifies its death: {certificate.cause}"
+        _lose(turn, node.name, present, cause, ordered=certificate.ordered)
     # What the dead life has sent may still arrive: none of its sessions joins again.
     present = turn.state.attendance[node.name]
     if turn.state.nodes[node.name].incarnation == certificate.incarnation:
         turn.attend(node.name, replace(present, lost_session=EVERY_SESSION))
 
 
-def _lose(turn: Turn, name: str, present: Attendance, why: str) -> None:
+def _lose(turn: Turn, name: str, present: Attendance, why: str, *, ordered: bool = False) -> None:
     rounds.close(turn, name)
     turn.write(replace(turn.state.nodes[name], up=False))
-    if not present.isolated:
+    if not ordered:
         isolation.count_loss(turn, name)
     if present.stream is not None:
         turn.close(present.stream, refused("session", "the lease has run out", "begin a new session"))

@@ -40,6 +40,7 @@ from ferry_types.messages import (
     VmStopped,
 )
 from ferry_types.roles import Priority
+from ferry_types.units import format_span
 
 START_ORDER = {priority: rank for rank, priority in enumerate(Priority)}
 """Who starts first, and may oust those behind it."""
@@ -87,10 +88,10 @@ def forget_run(turn: Turn, vm: str) -> None:
 
 
 def oust(turn: Turn, vm: VmRecord, why: str) -> None:
-    """Have a VM turned off that is wanted: it starts again where there is room."""
+    """Have a VM turned off that is wanted: it starts again where there is room, if it starts by itself."""
     owner = turn.state.owners[vm.spec.name]
     if owner.node is not None and not vm.stops:
-        turn.write(replace(vm, ousted=why))
+        turn.write(replace(vm, ousted=why, wanted=vm.spec.priority is not Priority.NONE))
         turn.log(
             VM_OUSTED, f"{vm.spec.name} is being turned off on {owner.node}: {why}", owner.node, vm.spec.name
         )
@@ -105,23 +106,25 @@ def place_waiting(turn: Turn) -> None:
         if vm.wanted
         and turn.state.owners[name].node is None
         and vm.starts_at_us <= turn.state.wall_us
-        and not vm.is_given_up
+        and not vm.given_up
     ]
     if not waiting:
         return
     room = Room.of(turn)
-    homeless = set()
+    homeless, hopeless = set(), set()
     for vm in in_start_order(waiting):
         exclude = turn.state.refused_by.get(vm.spec.name, frozenset())
         kind = (vm.spec.memory_bytes, vm.spec.priority, vm.rules, exclude)
-        if kind in homeless:
+        if kind in hopeless:
             continue  # nothing becomes free while others are placed
-        chosen = choose_host(room, Wish(vm), exclude)
+        chosen = None if kind in homeless else choose_host(room, Wish(vm), exclude)
         if isinstance(chosen, str):
             room.give(vm, chosen)
             assign(turn, vm, chosen)
-        elif not make_room(turn, room, vm, exclude):
-            homeless.add(kind)
+            continue
+        homeless.add(kind)
+        if not make_room(turn, room, vm, exclude):
+            hopeless.add(kind)
 
 
 def fail_over(turn: Turn, node: str) -> None:
@@ -138,7 +141,7 @@ def fail_over(turn: Turn, node: str) -> None:
             turn.log(VM_STAYS_OFF, f"{name} stays off: node {node} was lost, priority none", node, name)
             turn.answer_waiting("on", name, refused("node up", f"{name} stays off: {reason}"))
         else:
-            problem = fail_over_vm(turn, room, vm, f"node {node} was lost")
+            problem = fail_over_vm(turn, room, replace(vm, failed_over=True), f"node {node} was lost")
             if problem is not None:
                 turn.log(ROLE_FAILED, f"{name} was on {node} and has no host: {problem.message}", node, name)
                 turn.answer_waiting("on", name, problem)
@@ -155,12 +158,12 @@ def fail_over_vm(
     former = turn.state.owners[name].node or ""
     if rules.failover_threshold:
         since_us = wall_us - round(rules.failover_period_s * 1e6)
-        recent = tuple(at_us for at_us in vm.failovers_us if at_us > since_us)
-        vm = replace(vm, failovers_us=(*recent, wall_us))
-    vm = replace(vm, failed_over=True)
-    if vm.is_given_up:
-        times = f"{rules.failover_threshold} times within {rules.failover_period_s / 3600:g} h"
-        reason = f"{why}, and it has failed over {times} already"
+        recent = tuple(at_us for at_us in vm.failovers_us if since_us < at_us <= wall_us)
+        is_too_often = len(recent) >= rules.failover_threshold
+        vm = replace(vm, failovers_us=(*recent, wall_us), given_up=is_too_often)
+    if vm.given_up:
+        limit = f"{rules.failover_threshold} within {format_span(rules.failover_period_s)}"
+        reason = f"{why}, and its failover threshold is exceeded: {limit}"
         release(turn, vm, reason)
         turn.log(FAILOVER_THRESHOLD, f"{name} is not failed over any more: {reason}", former, name)
         return refused("failover threshold", reason, f"start it yourself: ferry vm start {name}")
@@ -174,8 +177,9 @@ def fail_over_vm(
         owner = turn.state.owners[name]
         where = f"{name} fails over from {former} to {owner.node} under epoch {owner.epoch}"
         turn.log(VM_FAILOVER, where, owner.node or "", name)
-    else:
-        make_room(turn, room, turn.state.vms[name], exclude)
+    elif make_room(turn, room, turn.state.vms[name], exclude):
+        turn.write(replace(turn.state.vms[name], reason=f"{why}; others are being turned off to make room"))
+        return None
     return problem
 
 
@@ -188,14 +192,17 @@ def make_room(turn: Turn, room: Room, vm: VmRecord, exclude: Set[str]) -> bool:
     Whether it helps, now or soon.
     """
     why = f"it makes room for {vm.spec.name}"
+    if (kept := room.being_made_at(why)) is not None:
+        room.give(vm, kept)
+        return True
     found: list[tuple[tuple[int, int, str], list[VmRecord]]] = []
     for name, node in turn.state.nodes.items():
         victims = [] if name in exclude else _victims(room, vm, name)
         if victims and _only_memory_is_short(room, vm, node):
             most_important = min(START_ORDER[victim.spec.priority] for victim in victims)
             found.append(((-most_important, len(victims), name), victims))
-    if not found or any(other.ousted == why for other in turn.state.vms.values()):
-        return bool(found)
+    if not found:
+        return False
     (_, _, chosen), victims = min(found, key=lambda one: one[0])
     for victim in victims:
         oust(turn, victim, why)
@@ -288,7 +295,9 @@ def on_vm_stopped(turn: Turn, node: NodeRecord, message: VmStopped) -> None:
     vm = turn.state.vms[message.vm]
     turn.write(Ownership(message.vm, message.epoch))
     if vm.ousted:
-        turn.write(replace(vm, ousted="", reason=f"it was turned off: {vm.ousted}"))
+        reason = f"it was turned off: {vm.ousted}"
+        turn.write(replace(vm, ousted="", unproven=False, reason=reason))
+        turn.answer_waiting("on", message.vm, refused("memory", f"{message.vm} does not start: {reason}"))
     forget_run(turn, message.vm)
     turn.log(VM_CHANGED, f"{message.vm} is off", node.name, message.vm)
     turn.answer_waiting("off", message.vm, message.vm)
@@ -318,7 +327,9 @@ def on_order_refused(turn: Turn, node: NodeRecord, message: OrderRefused) -> Non
         turn.state.refused_by[name] = turn.state.refused_by.get(name, frozenset()) | {node.name}
     exclude = turn.state.refused_by.get(name, frozenset())
     why = f"{node.name} refused it: {message.reason.message}"
-    if (problem := fail_over_vm(turn, Room.of(turn), vm, why, exclude)) is not None:
+    room = Room.of(turn)
+    room.take(vm, node.name)
+    if (problem := fail_over_vm(turn, room, vm, why, exclude)) is not None:
         reason = f"{node.name}: {message.reason.message}; {problem.message}"
         turn.write(replace(turn.state.vms[name], reason=reason))
         turn.log(ROLE_FAILED, f"{name} has no host: {reason}", node.name, name)

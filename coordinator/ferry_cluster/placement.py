@@ -39,6 +39,7 @@ class Room:
         self.vms = dict.fromkeys(state.nodes, 0)
         self._classes: dict[tuple[str, str], int] = {}
         self._settled: dict[str, list[VmRecord]] | None = None
+        self._being_made: dict[str, str] = {}
         for vm, owner in state.owners.items():
             if owner.node is not None:
                 self.give(state.vms[vm], owner.node)
@@ -66,13 +67,27 @@ class Room:
 
     def settled(self, node: str) -> list[VmRecord]:
         """VMs that are on that host to stay: they neither move nor are turned off."""
+        return self._sorted()[node]
+
+    def being_made_at(self, why: str) -> str | None:
+        """The host where VMs are being turned off for that reason; None: nowhere."""
+        self._sorted()
+        return self._being_made.get(why)
+
+    def _sorted(self) -> dict[str, list[VmRecord]]:
+        """Who stays where, and where room is being made: found out once, when first asked for."""
         if self._settled is None:
             moving = {move.vm for move in self.state.active_migrations()}
             self._settled = {name: [] for name in self.state.nodes}
-            for vm, owner in self.state.owners.items():
-                if owner.node is not None and vm not in moving and not self.state.vms[vm].stops:
-                    self._settled[owner.node].append(self.state.vms[vm])
-        return self._settled[node]
+            for name, owner in self.state.owners.items():
+                vm = self.state.vms[name]
+                if owner.node is None:
+                    continue
+                if vm.ousted:
+                    self._being_made[vm.ousted] = owner.node
+                elif not vm.stops and name not in moving:
+                    self._settled[owner.node].append(vm)
+        return self._settled
 
     def free_bytes(self, node: str) -> int:
         """Memory that no VM has, or is on its way to."""
@@ -102,6 +117,8 @@ def node_paused(room: Room, _wish: Wish, node: NodeRecord) -> Refusal | None:
     if room.state.is_quarantined(node):
         hint = f"it takes VMs again when that ends, or after: ferry node resume {node.name}"
         return refused("node paused", f"node {node.name} is quarantined", hint)
+    if node.name in room.state.evicting:
+        return refused("node paused", f"node {node.name} is being evicted", "choose another one")
     if node.paused:
         hint = f"choose another one, or let it take VMs again: ferry node resume {node.name}"
         return refused("node paused", f"node {node.name} is paused", hint)

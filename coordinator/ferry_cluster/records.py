@@ -18,7 +18,7 @@ class NodeRecord:
     """A member: its identity and the last life that was admitted.
 
     ``paused``: it runs what it has, and gets nothing more. ``losses_us``: when it was lost of late, and until
-    when it is kept out for that; Unix time, microseconds.
+    when it is kept out for that; Unix time, microseconds. ``away``: it has left unasked, which was counted.
     """
 
     name: str
@@ -32,6 +32,7 @@ class NodeRecord:
     paused: bool = False
     losses_us: tuple[int, ...] = ()
     quarantined_until_us: int = 0
+    away: bool = False
 
     @property
     def key(self) -> str:
@@ -47,6 +48,7 @@ class VmRecord:
     ``reason`` says why a wanted VM does not run. ``failovers_us``: when it was failed over of late, Unix
     time, microseconds. ``failed_over``: it is not where somebody has put it. ``starts_at_us``: no earlier;
     0: at once. ``ousted``: why it is being turned off although it is wanted; it then starts elsewhere.
+    ``given_up``: it has failed over too often, and waits for an admin.
     """
 
     spec: VmSpec
@@ -58,16 +60,12 @@ class VmRecord:
     failed_over: bool = False
     starts_at_us: int = 0
     ousted: str = ""
+    given_up: bool = False
 
     @property
     def stops(self) -> bool:
         """Whether its owner is to turn it off."""
         return not self.wanted or bool(self.ousted)
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether it has failed over too often, and waits for an admin."""
-        return 0 < self.rules.failover_threshold < len(self.failovers_us)
 
     @property
     def key(self) -> str:

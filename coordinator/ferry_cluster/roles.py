@@ -5,20 +5,23 @@ A rule that names what does not exist, or that contradicts another, is refused, 
 
 from dataclasses import fields, replace
 
+from ferry_cluster import moves
 from ferry_cluster.inputs import SetPolicy, SetVm
 from ferry_cluster.records import PolicyRecord, VmRecord
+from ferry_cluster.refusals import no_vm
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
 from ferry_types.eras import Era
-from ferry_types.errors import Refusal, not_found, refused
+from ferry_types.errors import Refusal, refused
 from ferry_types.events import POLICY_CHANGED, VM_CHANGED
-from ferry_types.roles import PRIORITY, Failback
+from ferry_types.migrations import MigrationState
+from ferry_types.roles import NO_RULES, PRIORITY, Failback, RoleRules
 
 _ERAS = list(Era)
 
 
-def rules_problem(state: ClusterState, vm: VmRecord) -> Refusal | None:
-    """What is against these rules of a VM in this cluster, or None."""
+def rules_problem(state: ClusterState, vm: VmRecord, former: RoleRules = NO_RULES) -> Refusal | None:
+    """What is against these rules of a VM in this cluster, or None. ``former``: those that it has had."""
     rules, name = vm.rules, vm.spec.name
     for rule, owners in (
         ("possible owners", rules.possible_owners),
@@ -36,10 +39,18 @@ def rules_problem(state: ClusterState, vm: VmRecord) -> Refusal | None:
     if rules.failback is not Failback.OFF and not rules.preferred_owners:
         what = f"{name} has no preferred owner to go back to"
         return refused("failback", what, f"ferry vm set {name} --preferred-owners")
-    if state.policy.enforced_anti_affinity:
+    if state.nodes and rules.switch != former.switch and not _has_switch(state, rules):
+        what = f"no node that may own {name} has a virtual switch {rules.switch}"
+        return refused("virtual switch", what, "ferry node show NODE tells which it has")
+    if state.policy.enforced_anti_affinity and rules.anti_affinity != former.anti_affinity:
         others = [other for other in state.vms.values() if other.spec.name != name]
         return _class_problem(state, [*others, vm], rules.anti_affinity)
     return None
+
+
+def _has_switch(state: ClusterState, rules: RoleRules) -> bool:
+    owners = rules.possible_owners or tuple(state.nodes)
+    return any(rules.switch in state.nodes[owner].capacity.switches for owner in owners)
 
 
 def _class_problem(state: ClusterState, vms: list[VmRecord], classes: tuple[str, ...]) -> Refusal | None:
@@ -111,14 +122,12 @@ def on_set_vm(turn: Turn, event: SetVm) -> None:
     """Change a VM's rules; answered with its name. It stays where it is."""
     vm = turn.state.vms.get(event.vm)
     if vm is None:
-        turn.reply(
-            event.request, not_found(f"there is no VM {event.vm}", "ferry vm list shows those that exist")
-        )
+        turn.reply(event.request, no_vm(event.vm))
         return
     changed = replace(vm, rules=event.changes.of_rules(vm.rules))
     if PRIORITY in event.changes.fields:
         changed = replace(changed, spec=replace(vm.spec, priority=event.changes.priority))
-    problem = rules_problem(turn.state, changed)
+    problem = rules_problem(turn.state, changed, vm.rules)
     compatibility = changed.rules.processor_compatibility
     if compatibility != vm.rules.processor_compatibility and turn.state.owners[event.vm].node is not None:
         what = f"{event.vm} is on: its guest has seen the processor already"
@@ -126,10 +135,21 @@ def on_set_vm(turn: Turn, event: SetVm) -> None:
     if problem is not None:
         turn.reply(event.request, problem)
         return
+    if changed.rules.failover_threshold != vm.rules.failover_threshold:
+        changed = replace(changed, given_up=False)
     if changed != vm:
         turn.write(changed)
+        _end_queued_move(turn, changed)
         turn.log(VM_CHANGED, f"{event.vm}: changed were {', '.join(event.changes.fields)}", vm=event.vm)
     turn.reply(event.request, event.vm)
+
+
+def _end_queued_move(turn: Turn, vm: VmRecord) -> None:
+    """A move that still waits does not go where the VM may not be any more."""
+    move, owners = turn.state.migration_of(vm.spec.name), vm.rules.possible_owners
+    if move is not None and move.state is MigrationState.QUEUED and owners and move.target not in owners:
+        reason = f"{move.target} is not a possible owner of {move.vm} any more"
+        moves.end(turn, move, MigrationState.FAILED, reason)
 
 
 def on_set_policy(turn: Turn, event: SetPolicy) -> None:
@@ -151,9 +171,10 @@ def on_set_policy(turn: Turn, event: SetPolicy) -> None:
 def _policy_problem(turn: Turn, policy: PolicyRecord) -> Refusal | None:
     if policy.quarantine_threshold < 0 or min(policy.quarantine_period_s, policy.quarantine_s) <= 0:
         return refused("quarantine", "a threshold is not negative, and periods are positive")
-    if policy.quarantine_threshold != turn.state.policy.quarantine_threshold and (
-        not turn.settings.rules.resiliency
-    ):
+    present = turn.state.policy
+    quarantine = (present.quarantine_threshold, present.quarantine_period_s, present.quarantine_s)
+    changes = quarantine != (policy.quarantine_threshold, policy.quarantine_period_s, policy.quarantine_s)
+    if changes and not turn.settings.rules.resiliency:
         what = f"a cluster of era {turn.settings.era} quarantines no node"
         return refused("era", what, "quarantine is there from era 2016 on")
     if policy.enforced_anti_affinity:

@@ -204,6 +204,8 @@ def _vm_state(state: ClusterState, vm: VmRecord, owner: Ownership) -> tuple[VmSt
     present = state.attendance.get(owner.node)
     if present is not None and present.isolated:
         return VmState.UNMONITORED, f"{owner.node} is isolated: what it does is not known"
+    if vm.ousted:
+        return VmState.RUNNING, f"it is being turned off: {vm.ousted}"
     if vm.spec.name in state.held:
         return VmState.PAUSED, f"{owner.node} has begun a new session and is about to let it go on"
     if state.running.get(vm.spec.name) == owner.epoch:

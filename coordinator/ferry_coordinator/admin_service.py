@@ -154,10 +154,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         )
         return admin_pb2.VmList(vms=[vm_answer(view) for view in views])
 
-    async def StartVm(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.Vm:
+    async def StartVm(self, request: admin_pb2.StartVmRequest, _context: _Context) -> admin_pb2.Vm:
         """Start a VM; answered when it runs."""
         name = checked_name(request.name, "VM name")
-        await self._driver.ask(lambda number: TurnOnVm(number, name))
+        node = checked_name(request.node, "node name") if request.node else ""
+        await self._driver.ask(lambda number: TurnOnVm(number, name, node))
         return await self._vm(name)
 
     async def StopVm(self, request: admin_pb2.VmRequest, _context: _Context) -> admin_pb2.Vm:

@@ -213,6 +213,7 @@ def migration_view(record: admin_pb2.MigrationRecord) -> View:
         "pass_limit": options.pass_limit,
         "blackout_allowed_s": options.blackout_allowed_s,
         "requested_at": rfc3339(record.requested_at_us) if record.requested_at_us else None,
+        "cause": record.cause or None,
     }
 
 

@@ -45,9 +45,17 @@ def _has_form(value: bytes, written: bytes) -> bool:
     """Whether a value is what this release writes, or would be without fields that were added since."""
     if value == written:
         return True
-    fields = json.loads(written)
-    kept = {name: fields[name] for name in json.loads(value) if name in fields}
+    kept = _without_later_fields(json.loads(written), json.loads(value))
     return json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode() == value
+
+
+def _without_later_fields(written: Any, value: Any) -> Any:
+    """What is written, as far as there was a field for it in ``value``, however deep."""
+    if isinstance(written, dict) and isinstance(value, dict):
+        return {name: _without_later_fields(written[name], value[name]) for name in value if name in written}
+    if isinstance(written, list) and isinstance(value, list) and len(written) == len(value):
+        return [_without_later_fields(one, other) for one, other in zip(written, value, strict=True)]
+    return written
 
 
 def _corrupt(key: str, what: str) -> StoreError:

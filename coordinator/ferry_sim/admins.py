@@ -92,6 +92,6 @@ def _clearing(state: ClusterState) -> list[Callable[[int], AdminRequest]]:
     for name, vm in state.vms.items():
         if vm.rules != NO_RULES:
             asked.append(lambda number, name=name: SetVm(number, name, changes))  # type: ignore[misc]
-        if vm.is_given_up:
+        if vm.given_up:
             asked.append(lambda number, name=name: TurnOnVm(number, name))  # type: ignore[misc]
     return asked

@@ -35,6 +35,8 @@ class Reign(Process):
     """A coordinator process."""
 
     cluster: Cluster = field(kw_only=True)
+    commits: bool = False
+    """Whether it stands still in the middle of a commit: what is first in its backlog."""
 
     @property
     def term(self) -> int:

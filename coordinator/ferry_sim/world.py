@@ -236,11 +236,15 @@ class World:
 
     def _thaw(self, process: Process) -> None:
         process.frozen = False
-        if isinstance(process, Reign) and self.clockwork.happens(0.5):
-            self.submit(process, cluster_inputs.Tick(self.wall_us))  # its timer, before what came meanwhile
         if isinstance(process, Agent):
             self._check_agent(process)
         backlog, process.backlog = process.backlog, []
+        if isinstance(process, Reign) and self.clockwork.happens(0.5):
+            # Its timer, before what came meanwhile, but behind the commit that it stood still in.
+            tick = partial(self.submit, process, cluster_inputs.Tick(self.wall_us))
+            backlog.insert(1 if process.commits else 0, tick)
+        if isinstance(process, Reign):
+            process.commits = False
         for action in backlog:
             process.do(action)
 
@@ -325,6 +329,7 @@ class World:
         if fault == "late" and not reign.frozen:
             self.freeze(reign, rng.choice(STORE_FAULT_S))
             reign.backlog.insert(0, lambda: self._carry_out(reign, [commit, *rest]))
+            reign.commits = True
             return False
         if fault.startswith("dies"):
             self.clockwork.later(rng.choice(STORE_FAULT_S), self.revive_coordinator)
@@ -343,6 +348,7 @@ class World:
         if fault == "answer late" and not reign.frozen:
             self.freeze(reign, rng.choice(STORE_FAULT_S))
             reign.backlog.insert(0, lambda: self._carry_out(reign, rest))
+            reign.commits = True
             return False
         reign.cluster.check()
         return True

@@ -376,12 +376,14 @@ ToHost = (
 class DeathCertificate:
     """From the parent of a node's agent, which has reaped it and all that could run its VMs (rule C1).
 
-    It is about that incarnation and no other; ``cause`` says in words how it ended.
+    It is about that incarnation and no other; ``cause`` says in words how it ended. ``ordered``: it was told
+    to.
     """
 
     node: str
     incarnation: str
     cause: str
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,3 +79,11 @@ def format_duration(duration_s: float) -> str:
     if duration_s < 120:
         return f"{duration_s:.3f} s"
     return f"{duration_s / 60:.1f} min"
+
+
+def format_span(span_s: float) -> str:
+    """Seconds as an admin would write them: ``6h``, ``90s``."""
+    for unit, unit_s in (("h", 3600), ("m", 60)):
+        if span_s and span_s % unit_s == 0:
+            return f"{span_s / unit_s:g}{unit}"
+    return f"{span_s:g}s"

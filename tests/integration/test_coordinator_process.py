@@ -270,7 +270,7 @@ async def test_bad_requests_are_refused_with_the_right_code(coordinator: Coordin
     huge.memory_bytes = 2**62
     async with coordinator.admin() as admin:
         refused: dict[str, grpc.aio.Call] = {
-            "no such vm": admin.StartVm(admin_pb2.VmRequest(name="web1")),
+            "no such vm": admin.StartVm(admin_pb2.StartVmRequest(name="web1")),
             "no such node": admin.ListNodes(admin_pb2.ListNodesRequest(name="node1")),
             "no such move": admin.WatchMigration(admin_pb2.MigrationRequest(id="m1")),
             "bad name": admin.StopVm(admin_pb2.VmRequest(name="a b")),

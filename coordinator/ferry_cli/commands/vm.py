@@ -204,6 +204,7 @@ def set_vm(
 @app.command()
 def start(
     name: VmArgument,
+    node: Annotated[str, typer.Option(help="Where; else the cluster places it.")] = "",
     coordinator: CoordinatorOption = None,
     directory: DirectoryOption = None,
     output: OutputOption = Output.TABLE,
@@ -212,7 +213,7 @@ def start(
 
     PowerShell: Start-VM.
     """
-    request = admin_pb2.VmRequest(name=name)
+    request = admin_pb2.StartVmRequest(name=name, node=node)
     vm = admin.ask(coordinator, directory, lambda stub: stub.StartVm(request, timeout=admin.BOOT_S))
     _print_changed(vm, f"{name} is {vm.state} on {vm.node}", output)
 

@@ -180,8 +180,11 @@ def agent_of(process: LabProcess, marked: Sequence[tuple[str, ProcessIdentity]])
     return next(agents, None)
 
 
-async def start(directory: Path, name: str) -> LabProcess:
-    """Start a process of the lab again, where it was, and wait until it has joined. Raises FerryError."""
+async def start(directory: Path, name: str, *, joins: bool = True) -> LabProcess:
+    """Start a process of the lab again, where it was, and wait until it listens. Raises FerryError.
+
+    ``joins``: wait until it, or all agents with it, have joined, too.
+    """
     with sole_use(_existing(directory)):
         lab = existing_lab(directory)
         process = lab.process(name)
@@ -210,7 +213,7 @@ async def start(directory: Path, name: str) -> LabProcess:
                 for agent in lab.agents
                 if processes.observe(agent.identity) is RunState.RUNNING and agent_of(agent, marked)
             }
-        if process.kind in {Kind.AGENT, Kind.COORDINATOR}:
+        if joins and process.kind in {Kind.AGENT, Kind.COORDINATOR}:
             await _joined(directory, lab, expected, _join_deadline_s(lab.spec))
         return process
 

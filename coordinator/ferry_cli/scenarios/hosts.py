@@ -63,12 +63,12 @@ class Hosts:
         self.alive.pop(name.partition("/")[0], None)
 
     async def _start(self, node: str) -> None:
-        await lifecycle.start(self._directory, node)
+        await lifecycle.start(self._directory, node, joins=False)
         self.alive[node] = None
 
     async def _process(self, name: str, *, start: bool) -> None:
         if start:
-            await lifecycle.start(self._directory, name)
+            await lifecycle.start(self._directory, name, joins=False)
         else:
             await lifecycle.kill(self._directory, name, signal.SIGKILL)
 

@@ -7,7 +7,7 @@ from ferry.v1 import admin_pb2, common_pb2
 from ferry.v1.admin_pb2_grpc import AdminStub
 from ferry_cli.admin import BOOT_S, LOOK_S, find_vm
 from ferry_sim.scenarios import steps
-from ferry_sim.scenarios.requests import list_changes, owner_changes
+from ferry_sim.scenarios.requests import list_changes
 from ferry_types.errors import FerryError, not_found
 from ferry_types.migrations import MigrationOptions
 from ferry_types.roles import RoleChanges, RoleRules
@@ -64,13 +64,9 @@ async def _change_list(admin: AdminStub, action: steps.ChangeList) -> None:
 
 
 async def _relocate(admin: AdminStub, action: steps.Relocate) -> None:
-    """Off; on where nothing else is possible; and as it was."""
-    before = await _rules(admin, action.vm)
-    request = admin_pb2.VmRequest(name=action.vm)
-    await admin.StopVm(request, timeout=BOOT_S)
-    await _set(admin, action.vm, owner_changes((action.to,)))
-    await admin.StartVm(request, timeout=BOOT_S)
-    await _set(admin, action.vm, owner_changes(before.possible_owners))
+    """Off, and on there."""
+    await admin.StopVm(_vm(action.vm), timeout=BOOT_S)
+    await admin.StartVm(admin_pb2.StartVmRequest(name=action.vm, node=action.to), timeout=BOOT_S)
 
 
 async def _drain(admin: AdminStub, action: steps.DrainNode) -> None:
@@ -96,7 +92,7 @@ def _vm(name: str) -> admin_pb2.VmRequest:
 
 _REQUESTS: Final[Mapping[type, Callable[[AdminStub, Any], Awaitable[object]]]] = {
     steps.CreateVm: _create,
-    steps.StartVm: lambda admin, step: admin.StartVm(_vm(step.vm), timeout=BOOT_S),
+    steps.StartVm: lambda admin, step: admin.StartVm(admin_pb2.StartVmRequest(name=step.vm), timeout=BOOT_S),
     steps.StopVm: lambda admin, step: admin.StopVm(_vm(step.vm), timeout=BOOT_S),
     steps.RemoveVm: lambda admin, step: admin.RemoveVm(_vm(step.vm), timeout=LOOK_S),
     steps.MigrateVm: _migrate,

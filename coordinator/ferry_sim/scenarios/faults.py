@@ -38,9 +38,9 @@ class Faults:
             case steps.Kill():
                 self._end(fault.node, "it was killed")
             case steps.Shutdown():
-                self._end(fault.node, "it was told to stop")
+                self._end(fault.node, "it was told to stop", ordered=True)
             case steps.Reboot():
-                self._end(fault.node, "it was told to stop")
+                self._end(fault.node, "it was told to stop", ordered=True)
                 self._world.clockwork.later(BOOT_S, partial(self._start_if_off, fault.node))
             case steps.Network():
                 self._cut_or_mend(fault)
@@ -70,11 +70,11 @@ class Faults:
         if not self._world.agents[name].alive:
             self._world.start_host(name)
 
-    def _end(self, name: str, cause: str) -> None:
+    def _end(self, name: str, cause: str, *, ordered: bool = False) -> None:
         """The agent ends; its watchdog goes on telling the coordinator until that is there to hear it."""
         agent = self._living(name)
         self._world.kill_host(name)
-        certificate = DeathCertified(DeathCertificate(name, agent.incarnation, cause))
+        certificate = DeathCertified(DeathCertificate(name, agent.incarnation, cause, ordered))
         self._certify(name, certificate, self._world.now + CERTIFY_S_MAX)
 
     def _certify(self, name: str, certificate: DeathCertified, until: float) -> None:

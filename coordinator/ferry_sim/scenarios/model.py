@@ -134,7 +134,7 @@ class Vm(_Part):
     )
     failover_threshold: int = Field(default=0, ge=0, description="after so many it stays failed; 0: never")
     failover_period: Seconds = Field(default=FAILOVER_PERIOD_S_DEFAULT, description="within which they count")
-    start_delay: Seconds = Field(default=0.0, description="after a failover, and when the cluster starts")
+    start_delay: Seconds = Field(default=0.0, description="how long it waits after a failover")
     switch: Name = Field(default=SWITCH_DEFAULT, description="virtual switch that it needs")
     processor_compatibility: bool = Field(default=False, description="hides features that older models lack")
 

@@ -24,7 +24,7 @@ def asks(action: steps.Request, state: ClusterState, wall_us: int) -> list[Ask]:
     """
     match action:
         case steps.Relocate():
-            return _relocate(action, state)
+            return _relocate(action)
         case steps.CancelMove(vm=vm):
             move = state.migration_of(vm)
             if move is None:
@@ -83,22 +83,12 @@ def _rules(state: ClusterState, vm: str) -> RoleRules:
     return record.rules
 
 
-def _relocate(action: steps.Relocate, state: ClusterState) -> list[Ask]:
-    """Off; on where nothing else is possible; and as it was."""
-    before = _rules(state, action.vm)
-    there = owner_changes((action.to,))
-    back = owner_changes(before.possible_owners)
+def _relocate(action: steps.Relocate) -> list[Ask]:
+    """Off, and on there."""
     return [
         lambda number: inputs.TurnOffVm(number, action.vm),
-        lambda number: inputs.SetVm(number, action.vm, there),
-        lambda number: inputs.TurnOnVm(number, action.vm),
-        lambda number: inputs.SetVm(number, action.vm, back),
+        lambda number: inputs.TurnOnVm(number, action.vm, action.to),
     ]
-
-
-def owner_changes(possible_owners: tuple[str, ...]) -> RoleChanges:
-    """That a VM may run on these nodes alone; none named: on all."""
-    return RoleChanges(("possible_owners",), Priority.MEDIUM, RoleRules(possible_owners=possible_owners))
 
 
 def list_changes(action: steps.ChangeList, present: RoleRules) -> RoleChanges:

@@ -148,10 +148,11 @@ class Stage:
             wanted = steps.CreateVm(vm.spec(name), vm.node or "", vm.start, vm.rules)
             self._put(f"vms.{name}", wanted)
         self._settle(SETUP_S, "the cluster comes up")
+        self.world.shift_wall_clock(self.scenario.wall_clock_us)
+        self.world.run(self.world.settings.timing.beat_s)  # the coordinator has looked at the clock
         self._events.clear()
         self._began_at = self.world.now
         self._ran_with = dict(self.world.newest_memory)
-        self.world.shift_wall_clock(self.scenario.wall_clock_us)
 
     # --- the timeline -----------------------------------------------------------------------------
 

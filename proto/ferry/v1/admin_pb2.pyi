@@ -722,6 +722,29 @@ class SetVmRequest(_message.Message):
 Global___SetVmRequest: _TypeAlias = SetVmRequest  # noqa: Y015
 
 @_typing.final
+class StartVmRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    node: _builtins.str
+    """empty: the coordinator places it"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartVmRequest: _TypeAlias = StartVmRequest  # noqa: Y015
+
+@_typing.final
 class ListVmsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -987,6 +1010,7 @@ class MigrationRecord(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUESTED_AT_US_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     vm: _builtins.str
     source: _builtins.str
@@ -1000,6 +1024,8 @@ class MigrationRecord(_message.Message):
     """why it failed or waits, or why copying stopped, in words"""
     requested_at_us: _builtins.int
     """Unix time, microseconds"""
+    cause: _builtins.str
+    """what asked for it if no admin did: drain | failback"""
     @_builtins.property
     def options(self) -> _common_pb2.MigrationOptions: ...
     @_builtins.property
@@ -1020,10 +1046,11 @@ class MigrationRecord(_message.Message):
         memory_bytes: _builtins.int = ...,
         reason: _builtins.str = ...,
         requested_at_us: _builtins.int = ...,
+        cause: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,7 +93,7 @@ class AdminStub(object):
                 _registered_method=True)
         self.StartVm = channel.unary_unary(
                 '/ferry.v1.Admin/StartVm',
-                request_serializer=ferry_dot_v1_dot_admin__pb2.VmRequest.SerializeToString,
+                request_serializer=ferry_dot_v1_dot_admin__pb2.StartVmRequest.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_admin__pb2.Vm.FromString,
                 _registered_method=True)
         self.StopVm = channel.unary_unary(
@@ -395,7 +395,7 @@ def add_AdminServicer_to_server(servicer, server):
             ),
             'StartVm': grpc.unary_unary_rpc_method_handler(
                     servicer.StartVm,
-                    request_deserializer=ferry_dot_v1_dot_admin__pb2.VmRequest.FromString,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.StartVmRequest.FromString,
                     response_serializer=ferry_dot_v1_dot_admin__pb2.Vm.SerializeToString,
             ),
             'StopVm': grpc.unary_unary_rpc_method_handler(
@@ -786,7 +786,7 @@ class Admin(object):
             request,
             target,
             '/ferry.v1.Admin/StartVm',
-            ferry_dot_v1_dot_admin__pb2.VmRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.StartVmRequest.SerializeToString,
             ferry_dot_v1_dot_admin__pb2.Vm.FromString,
             options,
             channel_credentials,

@@ -35,7 +35,7 @@ class AdminStub:
     ListVms: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListVmsRequest, _admin_pb2.VmList]
     SetVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetVmRequest, _admin_pb2.Vm]
     """answers when it is stored"""
-    StartVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.VmRequest, _admin_pb2.Vm]
+    StartVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.StartVmRequest, _admin_pb2.Vm]
     """answers when it runs, or was refused"""
     StopVm: _aio.UnaryUnaryMultiCallable[_admin_pb2.VmRequest, _admin_pb2.Vm]
     """answers when it is off"""
@@ -150,8 +150,8 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def StartVm(
         self,
-        request: _admin_pb2.VmRequest,
-        context: _aio.ServicerContext[_admin_pb2.VmRequest, _abc.Awaitable[_admin_pb2.Vm]],
+        request: _admin_pb2.StartVmRequest,
+        context: _aio.ServicerContext[_admin_pb2.StartVmRequest, _abc.Awaitable[_admin_pb2.Vm]],
     ) -> _abc.Awaitable[_admin_pb2.Vm]:
         """answers when it runs, or was refused"""
 

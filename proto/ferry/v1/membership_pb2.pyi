@@ -30,21 +30,25 @@ class DeathCertificate(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    ORDERED_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     incarnation: _builtins.str
     """the life that is over; no other is meant"""
     cause: _builtins.str
     """how it ended, in words"""
+    ordered: _builtins.bool
+    """it was told to end"""
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         incarnation: _builtins.str = ...,
         cause: _builtins.str = ...,
+        ordered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "incarnation", b"incarnation", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "incarnation", b"incarnation", "node", b"node", "ordered", b"ordered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

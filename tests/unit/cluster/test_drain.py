@@ -247,3 +247,56 @@ def test_a_node_with_vms_is_evicted_by_force_and_they_start_elsewhere() -> None:
     assert bench.replies[6] == "h1"
     assert "h1" not in bench.cluster.state.nodes
     assert set(places(bench).values()) == {"h2", "h3"}
+
+
+def test_a_failback_waits_for_no_move_that_is_under_way() -> None:
+    bench = filled()
+    bench.slow = True
+    drain(bench)
+    bench.ask(ResumeNode(5, "h1", True))
+    assert bench.cluster.state.active_migrations() == []
+    assert set(places(bench).values()) == {"h1"}
+
+
+def test_a_second_drain_remembers_what_the_first_has_taken() -> None:
+    bench = filled()
+    set_rules(bench, "v1", possible_owners=("h1",))
+    drain(bench)
+    drain(bench)
+    bench.ask(ResumeNode(5, "h1", True))
+    assert set(places(bench).values()) == {"h1"}
+
+
+def test_a_node_that_is_being_evicted_takes_nothing_and_is_not_resumed() -> None:
+    bench = filled()
+    bench.silent = {1}
+    bench.handle(EvictNode(6, "h1", force=True))
+    assert refused_rule(bench.ask(ResumeNode(5, "h1", False))) == "node evicted"
+    assert refused_rule(bench.ask(PauseNode(5, "h1"))) == "node evicted"
+    assert refused_rule(drain(bench)) == "node evicted"
+    assert refused_rule(bench.ask(EvictNode(7, "h1"))) == "node evicted"
+    assert refused_rule(bench.create("b", "h1")) == "node paused"
+
+
+def test_the_last_node_with_vms_is_not_evicted_by_force() -> None:
+    bench = filled(hosts=1, vms=1)
+    assert refused_rule(bench.ask(EvictNode(6, "h1", force=True))) == "last node"
+    assert bench.place_of("v0") == "h1"
+
+
+def test_a_queued_move_does_not_go_where_the_vm_may_not_be_any_more() -> None:
+    bench = filled()
+    bench.slow = True
+    for number in range(3):
+        move(bench, "h2", f"v{number}")
+    set_rules(bench, "v2", possible_owners=("h1", "h3"))
+    assert bench.cluster.state.migrations["m3"].state is MigrationState.FAILED
+
+
+def test_the_others_take_over_from_a_target_that_is_paused() -> None:
+    bench = filled()
+    bench.slow = True
+    drain(bench, to="h2")
+    bench.ask(PauseNode(7, "h2"))
+    targets = {one.vm: one.target for one in bench.cluster.state.active_migrations()}
+    assert sorted(targets.values()) == ["h2", "h2", "h3", "h3"]

@@ -1,16 +1,18 @@
 """When a VM fails over, in which order, how often, at whose expense, and when it goes back."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.cluster.core_bench import MIB, ObedientBench
-from tests.unit.cluster.test_placement import move
+from tests.unit.cluster.core_bench import MIB, ObedientBench, make_spec
+from tests.unit.cluster.test_placement import move, refused_rule, set_rules
 
 from ferry_cluster.commands import Commit
 from ferry_cluster.failback import in_window
-from ferry_cluster.inputs import TurnOnVm
+from ferry_cluster.inputs import CreateVm, EvictNode, TurnOnVm
 from ferry_cluster.records import MigrationRecord
-from ferry_types.messages import ImageReport
+from ferry_types.errors import failed
+from ferry_types.messages import ImageReport, OrderRefused, VmStopped
 from ferry_types.roles import Failback, Priority, RoleRules
 from ferry_types.vms import ImagePhase
 
@@ -86,9 +88,20 @@ def test_a_vm_that_fails_over_too_often_waits_for_an_admin() -> None:
     assert (1254, "a") in told
     view = bench.cluster.vm_view("a")
     assert (view.state, view.node) == ("failed", "")
-    assert "failed over 2 times within 6 h already" in view.reason
+    assert "failover threshold is exceeded: 2 within 6h" in view.reason
     assert bench.ask(TurnOnVm(4, "a")) == "a"
     assert bench.place_of("a") == "h4"
+
+
+def test_a_lower_threshold_gives_nobody_up_before_the_next_failover() -> None:
+    bench = ObedientBench(4)
+    bench.create("a", "h1", rules=RoleRules(failover_threshold=3))
+    bench.silent.add(1)
+    bench.wait(4.0)
+    set_rules(bench, "a", failover_threshold=1)
+    bench.handle(EvictNode(3, bench.place_of("a"), force=True))
+    bench.wait(1.0)
+    assert bench.place_of("a")
 
 
 def test_failovers_of_long_ago_do_not_count() -> None:
@@ -178,3 +191,42 @@ def test_an_ousted_vm_is_turned_off_although_the_first_order_is_lost() -> None:
     bench.join(2, stream=8, images=(image,))
     bench.wait(1.0)
     assert bench.place_of("high") == "h2"
+
+
+@pytest.mark.parametrize("victims", [2, 3, 6])
+def test_room_is_kept_until_all_who_make_it_are_off(victims: int) -> None:
+    bench = ObedientBench(2)
+    bench.create("big", "h1", memory_bytes=victims * 8 * MIB, priority=Priority.HIGH)
+    for number in range(8):
+        bench.create(f"low{number}", "h2", memory_bytes=8 * MIB, priority=Priority.LOW)
+    bench.silent = {1}
+    told = events(bench, 6.0)
+    assert bench.place_of("big") == "h2"
+    assert len([vm for event, vm in told if event == 1251]) == victims
+
+
+def test_whoever_waits_for_the_start_of_an_ousted_vm_is_told() -> None:
+    bench = ObedientBench(2)
+    bench.create("high", "h1", memory_bytes=40 * MIB, priority=Priority.HIGH)
+    bench.silent = {1}
+    bench.wait(1.9)
+    bench.silent = {1, 2}
+    bench.handle(CreateVm(7, replace(make_spec("low", 32 * MIB), priority=Priority.LOW), "h2", True))
+    bench.wait(0.4)
+    low = bench.cluster.state.owners["low"]
+    assert bench.cluster.state.vms["low"].ousted
+    bench.silent = {1}
+    bench.say(2, VmStopped("low", low.epoch))
+    assert refused_rule(bench.replies[7]) == "memory"
+    assert bench.place_of("high") == "h2"
+
+
+def test_a_crash_after_a_move_ousts_nobody() -> None:
+    bench = ObedientBench(2)
+    bench.create("a", "h1", memory_bytes=32 * MIB, priority=Priority.HIGH)
+    move(bench, "h2", "a")
+    bench.create("low", "h2", memory_bytes=32 * MIB, priority=Priority.LOW)
+    bench.create("full", "h1", memory_bytes=64 * MIB, priority=Priority.HIGH)
+    owner = bench.cluster.state.owners["a"]
+    bench.report("h2", OrderRefused("a", owner.epoch, failed("its guest crashed")))
+    assert (bench.place_of("a"), bench.place_of("low")) == ("h2", "h2")

@@ -10,6 +10,7 @@ from tests.unit.cluster.test_placement import capacity, move, refused_rule
 
 from ferry_cluster.cluster import Cluster
 from ferry_cluster.inputs import DeathCertified, ResumeNode, SetPolicy
+from ferry_cluster.records import Record
 from ferry_cluster.roles import start_problem
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_types.eras import Era
@@ -41,9 +42,9 @@ class Resilient(ObedientBench):
         self.wait(0.4)
 
 
-def certify(bench: ObedientBench, number: int) -> None:
+def certify(bench: ObedientBench, number: int, *, ordered: bool = False) -> None:
     life = bench.cluster.state.nodes[f"h{number}"].incarnation
-    bench.handle(DeathCertified(DeathCertificate(f"h{number}", life, "killed")))
+    bench.handle(DeathCertified(DeathCertificate(f"h{number}", life, "killed", ordered)))
 
 
 def test_a_silent_node_is_isolated_and_its_vms_are_unmonitored() -> None:
@@ -202,3 +203,40 @@ def test_of_three_nodes_one_is_quarantined_at_a_time() -> None:
     bench.leave(1, SILENT_S)
     bench.leave(2, SILENT_S)
     assert [view.state for view in bench.cluster.node_views()] == ["quarantined", "up", "up"]
+
+
+def test_who_ends_as_told_has_not_left_unasked() -> None:
+    bench = Resilient()
+    bench.ask(SetPolicy(5, quarantine_threshold=1))
+    certify(bench, 1, ordered=True)
+    bench.join(1, stream=9, life="life-9")
+    assert bench.cluster.node_view("h1").state == "up"
+
+
+def test_one_departure_counts_once_whoever_reigns() -> None:
+    bench = Resilient()
+    bench.silent = {1}
+    for term in (2, 3, 4):
+        bench.wait(SILENT_S)
+        state = bench.cluster.state
+        kept = (state.nodes, state.vms, state.owners, state.raised)
+        records: list[Record] = [record for one in kept for record in one.values()]
+        bench.cluster = Cluster(bench.settings, term, records, bench.now)
+    bench.wait(SILENT_S)
+    node = bench.cluster.state.nodes["h1"]
+    assert (len(node.losses_us), node.quarantined_until_us) == (1, 0)
+
+
+def test_a_clock_that_is_set_back_brings_no_quarantine_back() -> None:
+    bench = Resilient()
+    bench.ask(SetPolicy(5, quarantine_threshold=1, quarantine_s=10.0))
+    bench.leave(1, SILENT_S)
+    bench.wait(11.0)
+    assert bench.cluster.node_view("h1").state == "up"
+    bench.cluster.state.wall_us -= 8_000_000
+    assert bench.cluster.node_view("h1").state == "up"
+
+
+@pytest.mark.parametrize("change", [{"quarantine_period_s": 5.0}, {"quarantine_s": 5.0}])
+def test_earlier_eras_have_no_quarantine_to_set(change: dict[str, float]) -> None:
+    assert ObedientBench(2).ask(SetPolicy(5, **change)).rule == "era"  # type: ignore[arg-type] # spans alone

@@ -245,6 +245,7 @@ def test_hosts_are_rated_for_a_vm_that_is_off_too() -> None:
         ({"preferred_owners": ("h9",)}, "preferred owners"),
         ({"possible_owners": ("h1",), "preferred_owners": ("h2",)}, "preferred owners"),
         ({"failback": "now"}, "failback"),
+        ({"switch": "nosuch"}, "virtual switch"),
     ],
 )
 def test_contradictory_rules_change_nothing(rules: dict[str, Any], rule: str) -> None:

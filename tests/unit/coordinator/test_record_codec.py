@@ -20,6 +20,7 @@ from ferry_cluster.records import (
 )
 from ferry_coordinator.ports import StoreError, StoreErrorCode
 from ferry_coordinator.record_codec import decode_record, encode_record
+from ferry_types.vms import Capacity
 
 numbers = st.integers(0, 2**64 - 1)
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
@@ -72,3 +73,14 @@ def test_what_this_release_would_not_write_is_refused_with_its_key(
     assert caught.value.code is StoreErrorCode.CORRUPT
     assert key in caught.value.refusal.message
     assert caught.value.refusal.hint
+
+
+def test_a_record_of_an_earlier_release_is_read_with_what_it_lacks_at_its_default() -> None:
+    value = (
+        b'{"name":"n1","uuid":"u1","incarnation":"life1","address":"a:1","echo_address":"a:2",'
+        b'"capacity":{"memory_bytes":8,"processors":2,"migration_limit":2},"version":"0.1.0","up":true}'
+    )
+    record = decode_record("node/n1", value)
+    assert record == NodeRecord("n1", "u1", "life1", "a:1", "a:2", Capacity(8, 2, 2), "0.1.0", up=True)
+    with pytest.raises(StoreError, match="form"):
+        decode_record("node/n1", value.replace(b'"memory_bytes":8,', b'"memory_bytes": 8,'))
