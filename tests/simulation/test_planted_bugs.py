@@ -72,8 +72,10 @@ def grants_without_a_session(patch: pytest.MonkeyPatch) -> None:
     """Rule L2: a host goes on in the session that ran out, and is granted what it asks for there."""
     lose = membership._lose
 
-    def lose_and_listen_on(turn: ClusterTurn, name: str, present: Attendance, why: str) -> None:
-        lose(turn, name, present, why)
+    def lose_and_listen_on(
+        turn: ClusterTurn, name: str, present: Attendance, why: str, *, ordered: bool = False
+    ) -> None:
+        lose(turn, name, present, why, ordered=ordered)
         if present.stream is not None and turn.state.attendance[name].stream is None:
             turn._told = [told for told in turn._told if not isinstance(told, CloseStream)]
             turn.state.streams[present.stream] = name
