@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,12 @@ HANDOVER_S_MAX = 0.05
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Three hosts; all VMs are on n1."""
     with running_cluster(tmp_path, 3) as running:
-        for vm in VMS:
+
+        def create(vm: str) -> None:
             running.create(vm, "n1", memory_bytes=64 * MIB, fill=common_pb2.FillSpec(kind="zero"))
+
+        with ThreadPoolExecutor(len(VMS)) as pool:
+            list(pool.map(create, VMS))
         yield running
 
 
