@@ -23,7 +23,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with running_cluster(tmp_path, 3) as running:
 
         def create(vm: str) -> None:
-            running.create(vm, "n1", memory_bytes=64 * MIB, fill=common_pb2.FillSpec(kind="zero"))
+            running.create(vm, "n1", memory_bytes=64 * MIB, fill=common_pb2.FillSpec(kind="random"))
 
         with ThreadPoolExecutor(len(VMS)) as pool:
             list(pool.map(create, VMS))
