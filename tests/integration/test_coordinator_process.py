@@ -225,6 +225,8 @@ async def test_a_port_in_use_is_named_and_nothing_is_changed(coordinator: Coordi
 
 async def test_a_level_that_the_cluster_has_left_behind_is_refused(coordinator: CoordinatorProcess) -> None:
     await coordinator.start("--era", "2016")
+    async with coordinator.admin() as admin:
+        assert await nodes(admin) == {}, "it reigns: its era is in the store"
     await coordinator.kill()
     code, said = await coordinator.refused_start("--era", "2012r2")
     assert code == 5
