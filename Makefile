@@ -2,9 +2,12 @@
 # of 3.11 or later with pip (another than python3: make PYTHON=/path/to/python ...).
 
 PYTHON ?= python3
-# What `make test` and `make test-protobuf6` run, and with which options of pytest.
-TESTS ?= tests
+# What `make test` and `make test-protobuf6` run, and with which options of pytest. Without TESTS: everything, first
+# what needs no processes of its own on all processors, then the rest one by one, because it watches the clock.
+TESTS ?=
 PYTEST_ARGS ?=
+PURE_TESTS := tests/unit tests/property tests/simulation
+PROCESS_TESTS := tests/contract tests/integration
 # Which seeds `make simulate` runs, and of which course: long (16 hosts, 200 VMs, ten minutes), short, rules,
 # votes or pair.
 SEEDS ?= 50
@@ -38,10 +41,15 @@ demo: .venv/$(INSTALLED)
 	@.venv/bin/ferry demo
 
 test: .venv/$(INSTALLED)
-	.venv/bin/python -m pytest $(PYTEST_ARGS) $(TESTS)
+	$(call run_tests,.venv)
 
 test-protobuf6: .venv-protobuf6/$(INSTALLED)
-	.venv-protobuf6/bin/python -m pytest $(PYTEST_ARGS) $(TESTS)
+	$(call run_tests,.venv-protobuf6)
+
+define run_tests
+	$(if $(TESTS),,$(1)/bin/python -m pytest --numprocesses auto --dist loadscope $(PYTEST_ARGS) $(PURE_TESTS))
+	$(1)/bin/python -m pytest $(PYTEST_ARGS) $(or $(TESTS),$(PROCESS_TESTS))
+endef
 
 simulate: .venv/$(INSTALLED)
 	@.venv/bin/python -m ferry_sim --seeds $(SEEDS) --first $(FIRST) --course $(COURSE)

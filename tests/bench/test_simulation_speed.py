@@ -1,6 +1,6 @@
 """How fast virtual time goes: seeds of the long course (16 hosts, 200 VMs), on one processor."""
 
-from ferry_sim.__main__ import run_seed
+from ferry_sim.seeds import run_seed
 from ferry_sim.storm import LONG
 
 SIMULATED_S_PER_S_MIN = 300

@@ -9,8 +9,8 @@ import pytest
 from ferry_host import host as host_module
 from ferry_host import moves
 from ferry_sim import __main__ as command
-from ferry_sim.__main__ import Outcome, run_seeds
 from ferry_sim.coverage import Coverage
+from ferry_sim.seeds import Outcome, run_seeds
 from ferry_sim.storm import LONG, PAIR, VOTES, Course
 from ferry_types.messages import ResumeSource
 

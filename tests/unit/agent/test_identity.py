@@ -64,7 +64,7 @@ def test_a_second_claim_in_one_process_is_refused_too(tmp_path: Path) -> None:
         assert f"process {os.getpid()}" in refusal_of(tmp_path).message
 
 
-@pytest.mark.parametrize("text", ["", "x", "not-a-uuid\n", "urn:uuid:" + str(uuid.uuid4()), "\xff", "0" * 32])
+@pytest.mark.parametrize("text", ["", "x", "not-a-uuid\n", f"urn:uuid:{uuid.UUID(int=1)}", "\xff", "0" * 32])
 def test_a_damaged_uuid_is_named_and_left_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / UUID_NAME
     path.write_text(text, encoding="latin-1")
