@@ -1,18 +1,19 @@
 """Seeing a drain through: look at the node until it is empty, say what came of it."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ferry.v1 import admin_pb2
 from ferry.v1.admin_pb2_grpc import AdminStub
+from ferry_cli import progress
 from ferry_cli.admin import find_node, retry_while_away
+from ferry_cli.progress import Reached
 from ferry_cli.tables import drain_words
-from ferry_cluster.records import DrainState
+from ferry_types.drains import DrainState
 from ferry_types.errors import ErrorCode, Refusal
 
 Watcher = Callable[[admin_pb2.Drain], None]
@@ -59,37 +60,11 @@ def failure(node: admin_pb2.Node) -> Refusal | None:
     )
 
 
-@contextmanager
-def progress_bar(console: Console, title: str) -> Iterator[Watcher]:
+def progress_bar(console: Console, title: str) -> AbstractContextManager[Watcher]:
     """A bar on a terminal; elsewhere a line whenever something has changed."""
-    if not console.is_terminal:
-        yield _line_watcher(console, title)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[words]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(title, total=None, words="")
-
-        def show(drain: admin_pb2.Drain) -> None:
-            total = len({*drain.taken, *drain.remaining})
-            done = total - len(drain.remaining)
-            progress.update(task, total=total or None, completed=done, words=drain_words(drain))
-
-        yield show
+    return progress.progress_bar(console, title, _reached)
 
 
-def _line_watcher(console: Console, title: str) -> Watcher:
-    shown = ""
-
-    def show(drain: admin_pb2.Drain) -> None:
-        nonlocal shown
-        words = drain_words(drain)
-        if words != shown:
-            shown = words
-            console.print(f"{title}: {words}", soft_wrap=True)
-
-    return show
+def _reached(drain: admin_pb2.Drain) -> Reached:
+    total, words = len({*drain.taken, *drain.remaining}), drain_words(drain)
+    return Reached(total - len(drain.remaining), total, words, phase=words)

@@ -1,14 +1,15 @@
 """Seeing a live migration through: ask for it, watch it, say what came of it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ferry.v1 import admin_pb2
 from ferry.v1.admin_pb2_grpc import AdminStub
+from ferry_cli import progress
 from ferry_cli.admin import LOOK_S, retry_while_away, watch
+from ferry_cli.progress import Reached
 from ferry_types.errors import ErrorCode, FerryError, Refusal
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.migrations import ENDED, MigrationState
@@ -83,36 +84,11 @@ def remaining_s(status: admin_pb2.MigrationStatus) -> float:
     return pages * PAGE_SIZE / status.rate_bytes_per_s
 
 
-@contextmanager
-def progress_bar(console: Console, title: str) -> Iterator[Watcher]:
+def progress_bar(console: Console, title: str) -> AbstractContextManager[Watcher]:
     """A bar on a terminal; elsewhere a line whenever state or pass change."""
-    if not console.is_terminal:
-        yield _line_watcher(console, title)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[words]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(title, total=None, words="")
-
-        def show(status: admin_pb2.MigrationStatus) -> None:
-            total = status.pages_total or None
-            progress.update(task, total=total, completed=status.pages_done, words=describe(status))
-
-        yield show
+    return progress.progress_bar(console, title, _reached)
 
 
-def _line_watcher(console: Console, title: str) -> Watcher:
-    shown: tuple[str, int] | None = None
-
-    def show(status: admin_pb2.MigrationStatus) -> None:
-        nonlocal shown
-        phase = (status.record.state, status.pass_index)
-        if phase != shown and not has_ended(status.record):
-            shown = phase
-            console.print(f"{title}: {describe(status)}", soft_wrap=True)
-
-    return show
+def _reached(status: admin_pb2.MigrationStatus) -> Reached:
+    phase = None if has_ended(status.record) else (status.record.state, status.pass_index)
+    return Reached(status.pages_done, status.pages_total, describe(status), phase)

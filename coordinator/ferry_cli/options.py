@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from ferry_cli.output import Output
-from ferry_coordinator.requests import SPAN_S_MAX
+from ferry_types.limits import SPAN_S_MAX
 from ferry_types.units import parse_duration, parse_rate, parse_size
 
 T = TypeVar("T")

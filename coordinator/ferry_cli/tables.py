@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from ferry.v1 import admin_pb2, common_pb2, events_pb2
 from ferry_cli.views import rfc3339
 from ferry_cluster.plans import STARS_MAX
-from ferry_cluster.records import Stuck
 from ferry_coordinator.documents import processor_word
+from ferry_types.drains import Stuck
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.roles import NO_RULES, Failback, RoleRules
 from ferry_types.units import format_duration, format_rate, format_size, format_span

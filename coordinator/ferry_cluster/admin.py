@@ -16,7 +16,7 @@ from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
 from ferry_types.events import NODE_EVICTED, VM_CHANGED
 from ferry_types.messages import StopVm
-from ferry_types.migrations import ENDED, MigrationState
+from ferry_types.migrations import BEST, ENDED, MigrationState
 
 EMPTYING_S_MAX = 60.0
 """What a node that is evicted by force gets to turn its VMs off."""
@@ -140,7 +140,7 @@ def _plan(turn: Turn, event: MigrateVm) -> MigrationRecord | Refusal:
     vm = state.vms.get(event.vm)
     if vm is None:
         return no_vm(event.vm)
-    if event.to != requests.BEST and event.to not in state.nodes:
+    if event.to != BEST and event.to not in state.nodes:
         return no_node(event.to)
     if (problem := requests.move_problem(state, vm)) is not None:
         return problem

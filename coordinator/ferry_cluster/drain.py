@@ -17,28 +17,18 @@ from functools import cache
 
 from ferry_cluster import moves, ownership, requests
 from ferry_cluster.inputs import DrainNode, PauseNode, ResumeNode
-from ferry_cluster.placement import Room
+from ferry_cluster.placement import Room, closed_problem
 from ferry_cluster.plans import DrainPlan, PlannedMove, StuckVm
-from ferry_cluster.records import (
-    Attempts,
-    DrainRecord,
-    DrainState,
-    MigrationRecord,
-    NodeRecord,
-    Stuck,
-    VmRecord,
-)
+from ferry_cluster.records import Attempts, DrainRecord, MigrationRecord, NodeRecord, VmRecord
 from ferry_cluster.refusals import no_node
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
+from ferry_types.drains import DrainState, Stuck
 from ferry_types.errors import Refusal, refused
-from ferry_types.events import DRAIN_CHANGED, DRAIN_FAILED, DRAIN_MOVE_FAILED, NODE_PAUSED, VM_FAILBACK
+from ferry_types.events import DRAIN_CHANGED, DRAIN_FAILED, DRAIN_MOVE_FAILED, NODE_PAUSED
 from ferry_types.messages import StopVm
-from ferry_types.migrations import MigrationOptions, MigrationState
+from ferry_types.migrations import BEST, MigrationState
 from ferry_types.roles import RoleRules
-
-CAUSE = "drain"
-FAILBACK_CAUSE = "failback"
 
 ATTEMPTS_MAX = 3
 """Moves of one VM that may fail before a drain lets it be."""
@@ -124,7 +114,7 @@ def drain_problem(state: ClusterState, now: float, node: str, to: str) -> Refusa
         what = f"{node} is the last node that takes VMs"
         return refused("last node", what, "start or resume another one first")
     if to and not _takes_vms(state, now, state.nodes[to]):
-        what = f"node {to} takes no VMs: it is not up, or paused"
+        what = f"node {to} takes no VMs: it is not up, paused or being evicted"
         return refused("node paused" if state.is_live(to, now) else "node up", what, "choose another one")
     return None
 
@@ -139,7 +129,7 @@ def _is_leaving(node: str) -> Refusal:
 
 
 def _takes_vms(state: ClusterState, now: float, node: NodeRecord) -> bool:
-    return state.is_live(node.name, now) and not node.paused and not state.is_quarantined(node)
+    return state.is_live(node.name, now) and closed_problem(state, node) is None
 
 
 def on_resume(turn: Turn, event: ResumeNode) -> None:
@@ -177,24 +167,10 @@ def bring_home(turn: Turn, drain: DrainRecord) -> None:
         chosen = requests.move_problem(turn.state, vm) or requests.choose_target(room, vm, drain.node)
         if isinstance(chosen, str):
             room.give(vm, chosen)
-            send_home(turn, vm, chosen)
+            requests.send_home(turn, vm, chosen)
         else:
             what = f"{vm.spec.name} does not come back to {drain.node}: {chosen.message}"
             turn.log(DRAIN_CHANGED, what, drain.node, vm.spec.name)
-
-
-def send_home(turn: Turn, vm: VmRecord, target: str) -> None:
-    """Queue the move of a VM back to where it belongs."""
-    source = turn.state.owners[vm.spec.name].node
-    turn.log(VM_FAILBACK, f"{vm.spec.name} goes back from {source} to {target}", target, vm.spec.name)
-    ask(turn, vm, target, FAILBACK_CAUSE)
-
-
-def ask(turn: Turn, vm: VmRecord, target: str, cause: str) -> None:
-    """Queue a move that no admin has asked for."""
-    token = requests.token_for(turn, vm.spec.name)
-    move = requests.make_move(turn.state, vm, target, MigrationOptions(), token, turn.state.wall_us)
-    requests.enqueue(turn, replace(move, cause=cause))
 
 
 # --- progress -----------------------------------------------------------------------------------
@@ -204,11 +180,10 @@ def advance(turn: Turn) -> None:
     """Take every drain that is under way as far as it goes now."""
     for move in turn.ended_moves:
         _note_end(turn, move)
-    turn.ended_moves.clear()
     room = cache(lambda: Room.of(turn))  # counted once, if it is needed at all
     for drain in list(turn.state.drains.values()):
-        is_late = 0 < drain.until_us <= turn.state.wall_us
-        if drain.state is DrainState.ACTIVE and (is_late or turn.may_empty_nodes):
+        may_go_on = turn.may_empty_nodes or drain.is_late(turn.state.wall_us)
+        if drain.state is DrainState.ACTIVE and may_go_on:
             _advance(turn, drain, room)
 
 
@@ -218,7 +193,7 @@ def _advance(turn: Turn, drain: DrainRecord, room: Callable[[], Room]) -> None:
     if not node.up:
         _end(turn, drain, DrainState.COMPLETED, f"{drain.node} was lost: its VMs have failed over")
         return
-    if 0 < drain.until_us <= state.wall_us:
+    if drain.is_late(state.wall_us):
         _cancel(turn, drain, "the drain's deadline has passed")
         count = len(state.owned_by(drain.node))
         _end(turn, drain, DrainState.FAILED, f"its deadline has passed with {count} VMs on the node")
@@ -231,20 +206,20 @@ def _advance(turn: Turn, drain: DrainRecord, room: Callable[[], Room]) -> None:
         )
         drain = replace(drain, to="")
         turn.write(drain)
-    left = state.owned_by(drain.node)
-    busy = any(drain.node in (move.source, move.target) for move in state.active_migrations())
+    left, under_way = state.owned_by(drain.node), state.active_migrations()
+    busy = any(drain.node in (move.source, move.target) for move in under_way)
     if not left and not busy:
         _end(turn, drain, DrainState.COMPLETED, "")
         return
-    moving = {move.vm for move in state.active_migrations()}
     waits = busy
     stuck: list[StuckVm] = []
+    moving = {move.vm for move in under_way}
     staying = [vm for vm in left if vm.spec.name not in moving]
     for vm, target in targets(room(), drain, staying) if staying else ():
         if vm.stops or not state.runs(vm.spec.name, state.owners[vm.spec.name].epoch):
             waits = True
         elif isinstance(target, str):
-            ask(turn, vm, target, CAUSE)
+            requests.ask_for_move(turn, vm, target, requests.DRAIN_CAUSE)
             waits = True
         elif target.rule == "node up":
             waits = True  # hosts come back; the deadline bounds it
@@ -257,7 +232,7 @@ def _advance(turn: Turn, drain: DrainRecord, room: Callable[[], Room]) -> None:
 def _takes_none(state: ClusterState, name: str) -> bool:
     """Whether a node is gone, lost, or not to take VMs; one that is merely silent may come back."""
     node = state.nodes.get(name)
-    return node is None or not node.up or node.paused or state.is_quarantined(node)
+    return node is None or not node.up or closed_problem(state, node) is not None
 
 
 def targets(room: Room, drain: DrainRecord, vms: list[VmRecord]) -> Iterator[tuple[VmRecord, str | Refusal]]:
@@ -271,7 +246,7 @@ def targets(room: Room, drain: DrainRecord, vms: list[VmRecord]) -> Iterator[tup
             continue
         kind = (vm.spec.memory_bytes, vm.rules)
         # Room only gets scarcer from one to the next.
-        target = hopeless.get(kind) or requests.choose_target(room, vm, drain.to or requests.BEST)
+        target = hopeless.get(kind) or requests.choose_target(room, vm, drain.to or BEST)
         if isinstance(target, str):
             room.give(vm, target)
         else:
@@ -282,7 +257,9 @@ def targets(room: Room, drain: DrainRecord, vms: list[VmRecord]) -> Iterator[tup
 def _note_end(turn: Turn, move: MigrationRecord) -> None:
     """Note a failed move of a drain, so that it is not tried for ever; ``move`` as it was before its end."""
     drain, ended = turn.state.drains.get(move.source), turn.state.migrations.get(move.id)
-    if drain is None or drain.state is not DrainState.ACTIVE or move.cause != CAUSE or ended is None:
+    if drain is None or drain.state is not DrainState.ACTIVE or ended is None:
+        return
+    if move.cause != requests.DRAIN_CAUSE:
         return
     state, reason = ended.state, ended.reason
     if state is MigrationState.FAILED and move.state is not MigrationState.QUEUED:
@@ -321,7 +298,7 @@ def _cancel(turn: Turn, drain: DrainRecord, reason: str, *, also_begun: bool = F
     """Cancel a drain's moves: those that are queued, or all that are not committed."""
     for move in turn.state.active_migrations():
         may_end = move.state is MigrationState.QUEUED or (also_begun and not turn.state.is_committed(move))
-        if may_end and (move.source, move.cause) == (drain.node, CAUSE):
+        if may_end and (move.source, move.cause) == (drain.node, requests.DRAIN_CAUSE):
             moves.end(turn, move, MigrationState.CANCELLED, reason)
 
 

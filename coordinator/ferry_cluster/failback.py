@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from ferry_cluster import drain, requests
+from ferry_cluster import requests
 from ferry_cluster.placement import Room
 from ferry_cluster.records import VmRecord
 from ferry_cluster.turn import Turn
@@ -36,7 +36,7 @@ def send_back(turn: Turn) -> None:
         if target:
             room.give(vm, target)
             turn.write(replace(vm, failed_over=False))
-            drain.send_home(turn, vm, target)
+            requests.send_home(turn, vm, target)
 
 
 def _better(turn: Turn, vm: VmRecord) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ferry_cluster.records import Stuck
+from ferry_types.drains import Stuck
 from ferry_types.messages import DeathCertificate, HostEnvelope
 from ferry_types.migrations import MigrationOptions
 from ferry_types.quorum import WitnessRecord

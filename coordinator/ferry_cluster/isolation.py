@@ -14,9 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ferry_cluster import drain
-from ferry_cluster.records import DrainRecord, DrainState, NodeRecord, Stuck
+from ferry_cluster.records import DrainRecord, NodeRecord
 from ferry_cluster.state import Attendance
 from ferry_cluster.turn import Turn
+from ferry_types.drains import DrainState, Stuck
 from ferry_types.events import (
     NODE_BACK,
     NODE_ISOLATED,

@@ -15,7 +15,6 @@ from ferry_types.eras import Era
 from ferry_types.errors import Refusal, refused
 from ferry_types.units import format_size
 
-_ERAS = list(Era)
 _TEMPORARY = frozenset({"node up", "node paused", "memory", "anti-affinity", "vms per node"})
 """Rules that time may lift."""
 
@@ -113,11 +112,16 @@ def node_up(room: Room, _wish: Wish, node: NodeRecord) -> Refusal | None:
 
 
 def node_paused(room: Room, _wish: Wish, node: NodeRecord) -> Refusal | None:
-    """A paused or quarantined node gets no VM."""
-    if room.state.is_quarantined(node):
+    """A node that is paused, quarantined or about to leave gets no VM."""
+    return closed_problem(room.state, node)
+
+
+def closed_problem(state: ClusterState, node: NodeRecord) -> Refusal | None:
+    """Why a node gets no VM although it is up, or None."""
+    if state.is_quarantined(node):
         hint = f"it takes VMs again when that ends, or after: ferry node resume {node.name}"
         return refused("node paused", f"node {node.name} is quarantined", hint)
-    if node.name in room.state.evicting:
+    if node.name in state.evicting:
         return refused("node paused", f"node {node.name} is being evicted", "choose another one")
     if node.paused:
         hint = f"choose another one, or let it take VMs again: ferry node resume {node.name}"
@@ -183,7 +187,7 @@ def functional_level(room: Room, wish: Wish, node: NodeRecord) -> Refusal | None
     if wish.source is None:
         return None
     theirs, ours = level_of(room.settings, node), level_of(room.settings, wish.source)
-    if _ERAS.index(ours) <= _ERAS.index(theirs):
+    if not theirs.is_before(ours):
         return None
     what = f"{node.name} is of level {theirs}, {wish.source.name} of {ours}: a VM never moves back"
     return refused("functional level", what, "choose a node of the same level or a later one")
@@ -314,7 +318,7 @@ def _why_none(room: Room, wish: Wish, problems: list[Refusal]) -> Refusal:
 
 
 def _listed(problems: list[Refusal]) -> str:
-    shown = [f"{problem.message} ({problem.rule})" for problem in problems[:3]]
+    shown = [problem.message for problem in problems[:3]]
     return "; ".join([*shown, f"and {len(problems) - 3} more"] if len(problems) > 3 else shown)
 
 

@@ -7,6 +7,7 @@ Everything that a decision rests on after a restart is here; what a restart may 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ferry_types.drains import DrainState, Stuck
 from ferry_types.migrations import MigrationFigures, MigrationOptions, MigrationState
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import NO_RULES, RoleRules
@@ -185,21 +186,6 @@ class MigrationRecord:
         return f"migration/{self.id}"
 
 
-class Stuck(StrEnum):
-    """What a drain does with a VM that no other host can take: it stays, or is turned off."""
-
-    STAY = "stay"
-    STOP = "stop"
-
-
-class DrainState(StrEnum):
-    """How far a drain is. One that was completed or has failed is kept until its node resumes."""
-
-    ACTIVE = "active"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
 @dataclass(frozen=True, slots=True)
 class Attempts:
     """How often a drain has tried to move a VM in vain."""
@@ -229,6 +215,10 @@ class DrainRecord:
     def key(self) -> str:
         """Key in the store."""
         return f"drain/{self.node}"
+
+    def is_late(self, wall_us: int) -> bool:
+        """Whether its deadline has passed at this Unix time (microseconds)."""
+        return 0 < self.until_us <= wall_us
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,18 @@
 """Requests for moves, whoever makes them: an admin, a drain or a failback."""
 
 import hashlib
-from collections.abc import Set
 
 from ferry_cluster.placement import Room, Wish, check_host, choose_host
 from ferry_cluster.records import MigrationRecord, VmRecord
 from ferry_cluster.state import ClusterState
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
-from ferry_types.events import MIGRATION_CHANGED
-from ferry_types.migrations import MigrationOptions, MigrationState
+from ferry_types.events import MIGRATION_CHANGED, VM_FAILBACK
+from ferry_types.migrations import BEST, MigrationOptions, MigrationState
 
-BEST = "best"
-"""The target that leaves the choice to the cluster."""
+DRAIN_CAUSE = "drain"
+FAILBACK_CAUSE = "failback"
+"""Of moves that no admin has asked for."""
 
 
 def move_problem(state: ClusterState, vm: VmRecord) -> Refusal | None:
@@ -36,22 +36,28 @@ def wish_to_move(state: ClusterState, vm: VmRecord) -> Wish:
     return Wish(vm, state.nodes[owner.node] if owner.node is not None else None)
 
 
-def choose_target(room: Room, vm: VmRecord, to: str, exclude: Set[str] = frozenset()) -> str | Refusal:
+def choose_target(room: Room, vm: VmRecord, to: str) -> str | Refusal:
     """Where a running VM moves: ``to`` if no rule is against it, or the best host; or why nowhere."""
     source = room.state.owners[vm.spec.name].node
     assert source is not None
     wish = wish_to_move(room.state, vm)
     if to == BEST:
-        return choose_host(room, wish, {source, *exclude})
+        return choose_host(room, wish, {source})
     if to == source:
         return refused("same node", f"{vm.spec.name} is on {source} already", "choose another node")
     return check_host(room, wish, to) or to
 
 
 def make_move(
-    state: ClusterState, vm: VmRecord, target: str, options: MigrationOptions, token: str, at_us: int
+    state: ClusterState,
+    vm: VmRecord,
+    target: str,
+    options: MigrationOptions,
+    token: str,
+    at_us: int,
+    cause: str = "",
 ) -> MigrationRecord:
-    """The next entry of the queue."""
+    """The next entry of the queue. ``cause``: what asks for it if no admin does."""
     owner = state.owners[vm.spec.name]
     assert owner.node is not None
     number = max((known.number for known in state.migrations.values()), default=0) + 1
@@ -66,6 +72,7 @@ def make_move(
         state=MigrationState.QUEUED,
         memory_bytes=vm.spec.memory_bytes,
         requested_at_us=at_us,
+        cause=cause,
     )
 
 
@@ -82,7 +89,20 @@ def enqueue(turn: Turn, move: MigrationRecord) -> None:
     )
 
 
-def token_for(turn: Turn, vm: str) -> str:
+def ask_for_move(turn: Turn, vm: VmRecord, target: str, cause: str) -> None:
+    """Queue a move that no admin has asked for."""
+    token, at_us = _token(turn, vm.spec.name), turn.state.wall_us
+    enqueue(turn, make_move(turn.state, vm, target, MigrationOptions(), token, at_us, cause))
+
+
+def send_home(turn: Turn, vm: VmRecord, target: str) -> None:
+    """Queue the move of a VM back to where it belongs."""
+    source = turn.state.owners[vm.spec.name].node
+    turn.log(VM_FAILBACK, f"{vm.spec.name} goes back from {source} to {target}", target, vm.spec.name)
+    ask_for_move(turn, vm, target, FAILBACK_CAUSE)
+
+
+def _token(turn: Turn, vm: str) -> str:
     """The token of a move that no admin has asked for: nobody can tell it who does not know the seed."""
     epoch = turn.state.owners[vm].epoch
     return hashlib.sha256(f"{turn.settings.seed}/{turn.term}/{turn.now}/{vm}/{epoch}".encode()).hexdigest()

@@ -17,8 +17,6 @@ from ferry_types.events import POLICY_CHANGED, VM_CHANGED
 from ferry_types.migrations import MigrationState
 from ferry_types.roles import NO_RULES, PRIORITY, Failback, RoleRules
 
-_ERAS = list(Era)
-
 
 def rules_problem(state: ClusterState, vm: VmRecord, former: RoleRules = NO_RULES) -> Refusal | None:
     """What is against these rules of a VM in this cluster, or None. ``former``: those that it has had."""
@@ -79,7 +77,7 @@ def start_problem(settings: ClusterSettings, state: ClusterState) -> Refusal | N
     Hosts and voters may hold leases and promises of the last reign, as long as a node is up.
     """
     former = state.policy
-    if former.era and _ERAS.index(settings.era) < _ERAS.index(Era(former.era)):
+    if former.era and settings.era.is_before(Era(former.era)):
         what = f"the cluster is of era {former.era}, and a functional level never goes back"
         return refused("functional level", what, f"start it with --era {former.era}")
     up = [node.name for node in state.nodes.values() if node.up]
@@ -110,9 +108,9 @@ def _era_problem(settings: ClusterSettings, state: ClusterState) -> Refusal | No
 
 def level_problem(settings: ClusterSettings, node: str, level: str) -> Refusal | None:
     """Why a node that plays this release cannot join, or None. An empty level is the cluster's."""
-    if level and level not in _ERAS:
+    if level and level not in tuple(Era):
         return refused("functional level", f"node {node} plays {level}, which this release does not know")
-    if level and _ERAS.index(Era(level)) < _ERAS.index(settings.era):
+    if level and Era(level).is_before(settings.era):
         what = f"node {node} plays Windows Server {level}, and the cluster is of era {settings.era}"
         return refused("functional level", what, "a node must be of the cluster's era or a later one")
     return None

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from ferry_cluster.moves import slots_wanting
 from ferry_cluster.plans import DrainView
-from ferry_cluster.records import DrainState, MigrationRecord, Origin, Ownership, VmRecord
+from ferry_cluster.records import MigrationRecord, Origin, Ownership, VmRecord
 from ferry_cluster.state import EVERY_SESSION, ClusterSettings, ClusterState
+from ferry_types.drains import DrainState
 from ferry_types.messages import MigrationProgress
 from ferry_types.migrations import MigrationState
 from ferry_types.quorum import WITNESS

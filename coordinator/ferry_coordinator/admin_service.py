@@ -26,7 +26,7 @@ from ferry_cluster.inputs import (
     TurnOffVm,
     TurnOnVm,
 )
-from ferry_cluster.records import MigrationRecord, Stuck
+from ferry_cluster.records import MigrationRecord
 from ferry_cluster.views import MigrationView, VmView
 from ferry_coordinator.answers import (
     cluster_answer,
@@ -41,7 +41,6 @@ from ferry_coordinator.driver import Driver
 from ferry_coordinator.event_log import follow_events, newest_events
 from ferry_coordinator.ports import StateStore
 from ferry_coordinator.requests import (
-    BEST,
     check_query,
     checked_name,
     checked_policy,
@@ -50,7 +49,8 @@ from ferry_coordinator.requests import (
     checked_word,
 )
 from ferry_coordinator.watchers import Watch, Watchers, offer_migration
-from ferry_types.migrations import MigrationOptions
+from ferry_types.drains import Stuck
+from ferry_types.migrations import BEST, MigrationOptions
 from ferry_types.roles import NO_RULES, RoleChanges, RoleRules
 from ferry_types.vms import VmSpec
 from ferry_wire.addresses import parse_address

@@ -6,22 +6,14 @@ Everything here raises FerryError (malformed).
 import math
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from ferry.v1 import admin_pb2
 from ferry_cluster.inputs import SetPolicy
 from ferry_types.errors import FerryError, malformed
+from ferry_types.limits import QUARANTINE_THRESHOLD_MAX, SPAN_S_MAX
 from ferry_types.names import validate_name
 from ferry_types.units import format_duration
-
-BEST: Final = "best"
-"""Target of a move that leaves the choice to the coordinator."""
-
-SPAN_S_MAX: Final = 7 * 86400.0
-"""Longest time that an admin may name: a week."""
-
-QUARANTINE_THRESHOLD_MAX: Final = 100
-"""Most losses that may be counted before a node is kept out: each of them is kept until then."""
 
 _W = TypeVar("_W", bound=StrEnum)
 

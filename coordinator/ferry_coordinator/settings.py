@@ -6,10 +6,10 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from ferry_coordinator.resiliency import RESILIENCY_PERIOD_S, timing_of
 from ferry_types.eras import Era
 from ferry_types.names import validate_name
 from ferry_types.profiles import PROFILES, LeaseTiming
+from ferry_types.resiliency import RESILIENCY_PERIOD_S, timing_of
 from ferry_wire.process_settings import DirectoryPath, Duration, ObservedSettings, Shown
 
 PROGRAM: Final = "ferry coordinator run"

@@ -14,9 +14,9 @@ from ferry_cluster.inputs import (
     SetVm,
     TurnOnVm,
 )
-from ferry_cluster.records import Stuck
 from ferry_cluster.state import ClusterState
 from ferry_sim.world import World
+from ferry_types.drains import Stuck
 from ferry_types.roles import NO_RULES, Failback, Priority, RoleChanges, RoleRules
 
 RULE_REQUESTS: Final = (*("rule",) * 3, "policy", "pause", *("drain",) * 2, *("resume",) * 5, "force")

@@ -15,6 +15,13 @@ class Era(StrEnum):
     WS2012R2 = "2012r2"
     WS2016 = "2016"
 
+    def is_before(self, other: "Era") -> bool:
+        """Whether this release is an earlier one than the other."""
+        return _ORDER[self] < _ORDER[other]
+
+
+_ORDER = {era: place for place, era in enumerate(Era)}
+
 
 @dataclass(frozen=True, slots=True)
 class EraRules:

@@ -38,6 +38,12 @@ MIGRATION_LIMIT_MAX = 64
 
 HOST_MEMORY_BYTES_DEFAULT = 8 * 2**30
 
+SPAN_S_MAX = 7 * 86400.0
+"""Longest time that an admin may name: a week."""
+
+QUARANTINE_THRESHOLD_MAX = 100
+"""Most losses that may be counted before a node is kept out: each of them is kept until then."""
+
 ECHO_DATAGRAM_BYTES_MAX = 512
 
 AUDIT_ERRORS_MAX = 100

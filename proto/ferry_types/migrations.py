@@ -10,6 +10,9 @@ from ferry_types.limits import (
     PASS_LIMIT_MAX,
 )
 
+BEST = "best"
+"""The target that leaves the choice to the cluster."""
+
 
 class MigrationState(StrEnum):
     """A move's life: queued, preparing, copying, switching, then one of the three ends."""

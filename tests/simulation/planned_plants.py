@@ -8,13 +8,25 @@ from typing import Any
 import pytest
 from tests.simulation.plants import Plant, with_era, without, without_placement
 
-from ferry_cluster import admin, cluster, drain, isolation, membership, moves, ownership, placement, roles
+from ferry_cluster import (
+    admin,
+    cluster,
+    drain,
+    isolation,
+    membership,
+    moves,
+    ownership,
+    placement,
+    requests,
+    roles,
+)
 from ferry_cluster.inputs import PauseNode, ResumeNode
 from ferry_cluster.placement import Room
 from ferry_cluster.plans import StuckVm
-from ferry_cluster.records import DrainRecord, NodeRecord, Record, Stuck, VmRecord
+from ferry_cluster.records import DrainRecord, NodeRecord, Record, VmRecord
 from ferry_cluster.state import ClusterState
 from ferry_cluster.turn import Turn
+from ferry_types.drains import Stuck
 from ferry_types.eras import Era
 from ferry_types.errors import Refusal
 from ferry_types.profiles import PROFILES, LeaseTiming
@@ -56,10 +68,10 @@ def resumed_again(patch: pytest.MonkeyPatch) -> None:
 def drained_by_restart(patch: pytest.MonkeyPatch) -> None:
     """VMs leave a node by being turned off, to start elsewhere."""
 
-    def ask(turn: Turn, vm: VmRecord, _target: str, cause: str) -> None:
+    def oust(turn: Turn, vm: VmRecord, _target: str, cause: str) -> None:
         ownership.oust(turn, vm, cause)
 
-    patch.setattr(drain, "ask", ask)
+    patch.setattr(requests, "ask_for_move", oust)
 
 
 def drained_anywhere(patch: pytest.MonkeyPatch) -> None:

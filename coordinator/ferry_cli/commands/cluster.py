@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,10 +10,9 @@ from ferry_cli import admin, interrupts
 from ferry_cli.commands import policy, quorum
 from ferry_cli.options import CoordinatorOption, DirectoryOption, OutputOption
 from ferry_cli.output import Output, print_document, print_table, say, tell
-from ferry_cli.validation import report as reports
-from ferry_cli.validation.checks import run_tests
-from ferry_cli.validation.gather import find_cluster, gather
-from ferry_cli.validation.report import Validation
+
+if TYPE_CHECKING:
+    from ferry_cli.validation.report import Validation
 
 app = typer.Typer(help="The cluster as a whole.")
 app.command("show")(policy.show_cluster)
@@ -40,6 +39,8 @@ def validate(
 
     Changes nothing, and disturbs no VM. Exit code 1 if a test fails; a warning is no failure.
     """
+    from ferry_cli.validation import report as reports
+
     address = admin.coordinator_address(coordinator, directory)
     validation = interrupts.run(_validate(address, report))
     if output is Output.JSON:
@@ -53,13 +54,17 @@ def validate(
         raise typer.Exit(1)
 
 
-async def _validate(address: str, report: Path | None) -> Validation:
+async def _validate(address: str, report: Path | None) -> "Validation":
+    from ferry_cli.validation import report as reports
+    from ferry_cli.validation.checks import run_tests
+    from ferry_cli.validation.gather import find_cluster, gather
+
     started_us, began = time.time_ns() // 1000, time.monotonic()
     cluster = await find_cluster(address)
     path = report or reports.default_path(cluster.report.cluster, started_us)
     with reports.written_to(path):
         findings = run_tests(await gather(cluster))
-        validation = Validation(
+        validation = reports.Validation(
             cluster=cluster.report.cluster,
             era=cluster.report.era,
             started_us=started_us,

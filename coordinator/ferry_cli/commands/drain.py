@@ -8,7 +8,7 @@ from ferry.v1 import admin_pb2
 from ferry_cli import admin, draining, interrupts, tables, views
 from ferry_cli.interrupts import EXIT_CODE_INTERRUPTED
 from ferry_cli.output import Output, messages, print_document, print_table, say, tell
-from ferry_cluster.records import Stuck
+from ferry_types.drains import Stuck
 from ferry_types.errors import FerryError
 
 

@@ -11,9 +11,9 @@ from ferry_cli.lab import lifecycle, status
 from ferry_cli.lab.state import LabSpec, lab_directory
 from ferry_cli.options import DirectoryOption, OutputOption, duration, size
 from ferry_cli.output import Output, print_document, say, tell
-from ferry_coordinator.resiliency import timing_of
 from ferry_types.eras import Era
 from ferry_types.limits import MIGRATION_LIMIT_DEFAULT, MIGRATION_LIMIT_MAX
+from ferry_types.resiliency import timing_of
 
 app = typer.Typer(help="A whole cluster on this machine, of real processes.")
 

@@ -10,8 +10,8 @@ from ferry_cli import admin, tables, views
 from ferry_cli.commands import drain
 from ferry_cli.options import CoordinatorOption, DirectoryOption, DryRunOption, OutputOption, span
 from ferry_cli.output import Output, print_document, print_pairs, print_table, tell
-from ferry_cluster.records import Stuck
-from ferry_coordinator.requests import BEST
+from ferry_types.drains import Stuck
+from ferry_types.migrations import BEST
 
 app = typer.Typer(help="The hosts of the cluster.")
 

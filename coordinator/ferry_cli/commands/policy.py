@@ -8,8 +8,8 @@ from ferry.v1 import admin_pb2
 from ferry_cli import admin, tables, views
 from ferry_cli.options import CoordinatorOption, DirectoryOption, OutputOption, span
 from ferry_cli.output import Output, print_document, print_pairs
-from ferry_coordinator.requests import QUARANTINE_THRESHOLD_MAX
 from ferry_types.errors import FerryError, malformed
+from ferry_types.limits import QUARANTINE_THRESHOLD_MAX
 
 
 def show_cluster(

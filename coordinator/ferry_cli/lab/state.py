@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from ferry_cli.lab.processes import ProcessIdentity
-from ferry_coordinator.resiliency import timing_of
 from ferry_types.eras import Era
 from ferry_types.errors import FerryError, failed, not_found, refused
 from ferry_types.limits import HOST_MEMORY_BYTES_DEFAULT, MIGRATION_LIMIT_DEFAULT
 from ferry_types.profiles import LeaseTiming
+from ferry_types.resiliency import timing_of
 
 FORMAT = 1
 BROKER = "broker"

@@ -149,13 +149,7 @@ class LiveStage:
         """Votes, policy and VMs as the file says; then the log begins. Raises StepFailed."""
         chosen = self.scenario.cluster
         await self._put("quorum", steps.SetQuorum(chosen.dynamic_quorum, self.scenario.witness), None)
-        policy = steps.SetPolicy(
-            chosen.enforced_anti_affinity,
-            chosen.quarantine_threshold,
-            chosen.quarantine_period,
-            chosen.quarantine_duration,
-        )
-        if policy != steps.SetPolicy():
+        if (policy := chosen.policy) is not None:
             await self._put("cluster", policy, None)
         for name, vm in self.scenario.vms.items():
             wanted = steps.CreateVm(vm.spec(name), vm.node or "", vm.start, vm.rules)

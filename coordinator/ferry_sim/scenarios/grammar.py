@@ -22,10 +22,10 @@ A request that ends in ``&`` is not waited for. RULE is a word of ``ferry_sim.sc
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ferry_cluster.records import Stuck
 from ferry_sim.scenarios import role_words, steps
 from ferry_sim.scenarios.fields import GONE
 from ferry_sim.scenarios.steps import Action, Pause, Step, Way
+from ferry_types.drains import Stuck
 from ferry_types.migrations import MigrationState
 from ferry_types.names import validate_name
 from ferry_types.quorum import WITNESS
@@ -38,7 +38,6 @@ COORDINATOR: Final = "coordinator"
 RESERVED: Final = frozenset({COORDINATOR, WITNESS})
 """Names that no node of a scenario bears."""
 
-BEST: Final = "best"
 MEMORY_DEFAULT: Final = "16MiB"
 WAIT_S_DEFAULT: Final = 60.0
 SECONDS_MAX: Final = 30 * 86400.0

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from ferry_sim.scenarios import steps
 from ferry_sim.scenarios.document import Place
-from ferry_sim.scenarios.grammar import BEST, COORDINATOR
+from ferry_sim.scenarios.grammar import COORDINATOR
 from ferry_sim.scenarios.role_words import OWNERS
 from ferry_sim.scenarios.steps import Action
+from ferry_types.migrations import BEST
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import RoleRules
 

@@ -37,13 +37,13 @@ from ferry_sim.scenarios.fields import (
     VmStates,
     WorkloadName,
 )
-from ferry_sim.scenarios.grammar import BEST, RESERVED, make_spec, parse_step
+from ferry_sim.scenarios.grammar import RESERVED, make_spec, parse_step
 from ferry_sim.scenarios.known import NOBODY, unknown_names
-from ferry_sim.scenarios.steps import Step
+from ferry_sim.scenarios.steps import SetPolicy, Step
 from ferry_types.eras import RULES, Era
 from ferry_types.events import Level
 from ferry_types.limits import MIGRATION_LIMIT_DEFAULT, MIGRATION_LIMIT_MAX
-from ferry_types.migrations import MigrationState
+from ferry_types.migrations import BEST, MigrationState
 from ferry_types.roles import (
     FAILOVER_PERIOD_S_DEFAULT,
     SWITCH_DEFAULT,
@@ -184,6 +184,17 @@ class Cluster(_Part):
     quarantine_threshold: int | None = Field(default=None, ge=0, description="after so many losses; 0: never")
     quarantine_period: Seconds | None = Field(default=None, description="within which they count")
     quarantine_duration: Seconds | None = Field(default=None, description="for how long a node is kept out")
+
+    @property
+    def policy(self) -> SetPolicy | None:
+        """What is asked for before the timeline; None: nothing."""
+        wanted = SetPolicy(
+            self.enforced_anti_affinity,
+            self.quarantine_threshold,
+            self.quarantine_period,
+            self.quarantine_duration,
+        )
+        return None if wanted == SetPolicy() else wanted
 
 
 # --- timeline -------------------------------------------------------------------------------------

@@ -136,13 +136,7 @@ class Stage:
         chosen = self.scenario.cluster
         self._settle(SETUP_S, "the cluster comes up")
         self._put("quorum", steps.SetQuorum(chosen.dynamic_quorum, self.scenario.witness))
-        policy = steps.SetPolicy(
-            chosen.enforced_anti_affinity,
-            chosen.quarantine_threshold,
-            chosen.quarantine_period,
-            chosen.quarantine_duration,
-        )
-        if policy != steps.SetPolicy():
+        if (policy := chosen.policy) is not None:
             self._put("cluster", policy)
         for name, vm in self.scenario.vms.items():
             wanted = steps.CreateVm(vm.spec(name), vm.node or "", vm.start, vm.rules)

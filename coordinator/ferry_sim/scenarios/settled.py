@@ -1,11 +1,11 @@
 """Whether anything is under way in a world, and what is left over where nothing is."""
 
-from ferry_cluster.records import DrainState
 from ferry_cluster.state import ClusterState
 from ferry_sim import storm
 from ferry_sim.network import COORDINATOR
 from ferry_sim.processes import Agent
 from ferry_sim.world import World
+from ferry_types.drains import DrainState
 from ferry_types.vms import VmState
 
 _PASSING = frozenset({VmState.STARTING, VmState.PAUSED, VmState.MIGRATING, VmState.UNMONITORED})

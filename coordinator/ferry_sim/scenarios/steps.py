@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from ferry_cluster.records import Stuck
+from ferry_types.drains import Stuck
 from ferry_types.roles import RoleChanges, RoleRules
 from ferry_types.vms import VmSpec
 

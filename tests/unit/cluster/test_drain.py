@@ -8,12 +8,14 @@ from tests.unit.cluster.test_placement import move, refused_rule, set_rules
 
 from ferry_cluster.cluster import Cluster
 from ferry_cluster.inputs import CancelMove, DrainNode, EvictNode, PauseNode, ResumeNode, TurnOffVm
-from ferry_cluster.records import Record, Stuck
+from ferry_cluster.records import Record
+from ferry_types.drains import Stuck
 from ferry_types.eras import Era
 from ferry_types.errors import FerryError
-from ferry_types.messages import ArmHandOff
+from ferry_types.messages import ArmHandOff, ImageReport, VmRunning, VotesRecorded
 from ferry_types.migrations import MigrationState
 from ferry_types.roles import Priority, RoleRules
+from ferry_types.vms import Capacity, ImagePhase
 
 
 def drain(bench: ObedientBench, node: str = "h1", to: str = "", **how: Any) -> Any:
@@ -94,6 +96,21 @@ def test_a_vm_that_cannot_move_stays_and_is_named() -> None:
     assert "v1 (possible owners)" in bench.cluster.node_view("h1").reason
 
 
+def test_why_no_host_takes_a_vm_is_told_host_by_host_and_the_rule_apart() -> None:
+    bench = ObedientBench(0)
+    bench.join(1, capacity=Capacity(64 * MIB, 2, 2, switches=("storage",)))
+    bench.join(2)
+    bench.join(3)
+    bench.create("a", "h1", rules=RoleRules(switch="storage"))
+    (stuck,) = bench.cluster.drain_plan("h1", "").stuck
+    assert stuck.refusal.rule == "virtual switch"
+    without = ", to which a is connected: external"
+    assert stuck.refusal.message == (
+        f"no host can take a: h2 has no virtual switch storage{without}; "
+        f"h3 has no virtual switch storage{without}"
+    )
+
+
 def test_or_it_is_turned_off() -> None:
     bench = filled()
     set_rules(bench, "v1", possible_owners=("h1",))
@@ -164,6 +181,22 @@ def test_the_next_reign_goes_on() -> None:
     bench.cluster = Cluster(bench.settings, 2, records, bench.now)
     assert drain_state(bench) == "active"
     assert bench.cluster.node_view("h1").state == "draining"
+    bench.slow = False
+    begun = {one.vm: one.id for one in state.active_migrations() if one.state is MigrationState.COPYING}
+    assert begun == {"v0": "m1", "v1": "m2"}
+    there = [(vm, owner.epoch) for vm, owner in state.owners.items()]
+    images = [ImageReport(vm, epoch, ImagePhase.RUNNING, begun.get(vm, "")) for vm, epoch in there]
+    bench.join(1, session=2, images=tuple(images))
+    bench.join(2, session=2, images=(ImageReport("v0", 1, ImagePhase.RECEIVING, "m1"),))
+    bench.join(3, session=2)  # it has lost what it had of v1
+    for vm, epoch in there:
+        bench.report("h1", VmRunning(vm, epoch, "", 0.0))
+    assert drain_state(bench) == "active"
+    bench.report("h1", ArmHandOff("m1"))
+    assert drain_state(bench) == "completed"
+    assert sorted(places(bench).values()) == ["h2", "h2", "h3", "h3"]
+    done = [one for one in bench.cluster.state.migrations.values() if one.state is MigrationState.COMPLETED]
+    assert sorted(one.id for one in done) == ["m1", "m3", "m4", "m5"], "v1 was asked for again"
 
 
 def test_a_deadline_ends_it_and_what_is_queued() -> None:
@@ -276,6 +309,22 @@ def test_a_node_that_is_being_evicted_takes_nothing_and_is_not_resumed() -> None
     assert refused_rule(drain(bench)) == "node evicted"
     assert refused_rule(bench.ask(EvictNode(7, "h1"))) == "node evicted"
     assert refused_rule(bench.create("b", "h1")) == "node paused"
+
+
+def test_what_is_drained_does_not_go_to_a_node_that_is_being_evicted() -> None:
+    bench = ObedientBench(3, forced=False)
+    bench.say(1, VotesRecorded(1))
+    bench.create("a", "h2")
+    bench.ask(PauseNode(5, "h3"))
+    bench.handle(EvictNode(6, "h1"))
+    assert "h1" in bench.cluster.state.evicting, "it waits until its vote is gone"
+    assert not bench.cluster.state.nodes["h1"].paused
+    assert refused_rule(drain(bench, "h2")) == "last node"
+    assert refused_rule(bench.ask(EvictNode(7, "h2", force=True))) == "last node"
+    bench.ask(ResumeNode(5, "h3", False))
+    assert refused_rule(drain(bench, "h2", "h1")) == "node paused"
+    assert drain(bench, "h2") == "h2"
+    assert bench.place_of("a") == "h3"
 
 
 def test_the_last_node_with_vms_is_not_evicted_by_force() -> None:

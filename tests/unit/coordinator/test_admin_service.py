@@ -18,13 +18,14 @@ from ferry_cluster.inputs import (
     SetVm,
 )
 from ferry_cluster.plans import DrainPlan, DrainView, HostRating, PlannedMove, StuckVm
-from ferry_cluster.records import PolicyRecord, Stuck
+from ferry_cluster.records import PolicyRecord
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.views import NodeView, VmView
 from ferry_coordinator.admin_service import AdminService
-from ferry_coordinator.requests import QUARANTINE_THRESHOLD_MAX, SPAN_S_MAX
+from ferry_types.drains import Stuck
 from ferry_types.eras import Era
 from ferry_types.errors import ErrorCode, FerryError, not_found, refused
+from ferry_types.limits import QUARANTINE_THRESHOLD_MAX, SPAN_S_MAX
 from ferry_types.profiles import PROFILES
 from ferry_types.roles import NO_RULES, Failback, Priority, RoleChanges, RoleRules
 from ferry_types.vms import Capacity, NodeState, VmSpec, VmState

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ferry_cluster.records import Stuck
 from ferry_sim.scenarios import steps
 from ferry_sim.scenarios.grammar import parse_step
 from ferry_sim.scenarios.steps import Way
+from ferry_types.drains import Stuck
 from ferry_types.roles import Failback, Priority
 
 
