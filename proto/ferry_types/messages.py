@@ -276,8 +276,17 @@ class PrepareIncoming:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A way from the source to the target: between which NICs, and where the target listens (host:port)."""
+
+    source_nic: str
+    target_nic: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class BeginOutgoing:
-    """Copy a running VM to the target."""
+    """Copy a running VM to the target, over ``routes``, the best first; none: over its own address."""
 
     migration_id: str
     token: str
@@ -286,6 +295,7 @@ class BeginOutgoing:
     target: str
     target_address: str
     options: MigrationOptions
+    routes: tuple[Route, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

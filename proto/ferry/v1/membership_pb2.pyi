@@ -991,6 +991,34 @@ class PrepareIncoming(_message.Message):
 Global___PrepareIncoming: _TypeAlias = PrepareIncoming  # noqa: Y015
 
 @_typing.final
+class Route(_message.Message):
+    """A way for a move's pages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_NIC_FIELD_NUMBER: _builtins.int
+    TARGET_NIC_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    source_nic: _builtins.str
+    target_nic: _builtins.str
+    address: _builtins.str
+    """host:port on which the target listens there"""
+    def __init__(
+        self,
+        *,
+        source_nic: _builtins.str = ...,
+        target_nic: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "source_nic", b"source_nic", "target_nic", b"target_nic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Route: _TypeAlias = Route  # noqa: Y015
+
+@_typing.final
 class BeginOutgoing(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1001,6 +1029,7 @@ class BeginOutgoing(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     TARGET_ADDRESS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    ROUTES_FIELD_NUMBER: _builtins.int
     migration_id: _builtins.str
     token: _builtins.str
     vm: _builtins.str
@@ -1010,6 +1039,10 @@ class BeginOutgoing(_message.Message):
     """host:port"""
     @_builtins.property
     def options(self) -> _common_pb2.MigrationOptions: ...
+    @_builtins.property
+    def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]:
+        """for pages, the best first; none: target_address"""
+
     def __init__(
         self,
         *,
@@ -1020,10 +1053,11 @@ class BeginOutgoing(_message.Message):
         target: _builtins.str = ...,
         target_address: _builtins.str = ...,
         options: _common_pb2.MigrationOptions | None = ...,
+        routes: _abc.Iterable[Global___Route] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "migration_id", b"migration_id", "options", b"options", "target", b"target", "target_address", b"target_address", "token", b"token", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "migration_id", b"migration_id", "options", b"options", "routes", b"routes", "target", b"target", "target_address", b"target_address", "token", b"token", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
