@@ -65,6 +65,9 @@ div.why { font-size: .9em; opacity: .8; }
   h2, h3 { break-after: avoid; }
   .wide { overflow: visible; }
   .timeline { min-width: 0; }
+  .pair { grid-template-columns: 1fr 1fr; }
+  figure table { font-size: .7em; }
   td { white-space: normal; }
+  tr:has(+ .why) { break-after: avoid; }
 }
 """
