@@ -66,6 +66,12 @@ def test_moves_of_one_vm_are_told_apart() -> None:
     assert spans(second) == [(phase, begin + 10, end + 10) for phase, begin, end in WHOLE]
 
 
+def test_a_move_whose_end_is_not_in_the_log_takes_nothing_from_the_next() -> None:
+    log = events(*a_log("m1")[:3], *a_log("m2", begin=20))
+    (course,) = courses(moves(a_move()), log)
+    assert spans(course) == [("queued", 10.0, 10.5), ("phases unknown", 10.5, 12.0)]
+
+
 def test_the_log_of_another_vm_tells_nothing() -> None:
     (course,) = courses(moves(a_move()), events(*a_log("m1", vm="b")))
     assert spans(course) == [("phases unknown", 10.0, 12.0)]
@@ -123,6 +129,11 @@ def test_phases_never_overlap_even_where_durations_do() -> None:
 
 
 def test_the_timeline_is_cut_where_nothing_moved_for_long() -> None:
-    asked = (10, 13, 21, 40)
-    found = bursts(courses(moves(*(a_move(f"m{at}", requested_at=clock(at)) for at in asked)), []))
-    assert [[course.move.id for course in burst] for burst in found] == [["m10", "m13", "m21"], ["m40"]]
+    for lasting_s, asked, cut in (
+        (2.0, (10, 13, 21, 40), [["m10", "m13", "m21"], ["m40"]]),
+        (20.0, (10, 45), [["m10", "m45"]]),
+        (20.0, (10, 51), [["m10"], ["m51"]]),
+    ):
+        of_times = (a_move(f"m{at}", requested_at=clock(at), total_s=lasting_s) for at in asked)
+        found = bursts(courses(moves(*of_times), []))
+        assert [[course.move.id for course in burst] for burst in found] == cut

@@ -54,6 +54,7 @@ def test_fields_of_later_releases_are_let_be() -> None:
         (a_move(vm="\ud800"), "the whole"),
         (a_bench(), "runs"),
         (a_bench(0.1, floor_s=0.0), "floor_s"),
+        (a_bench(0.1, peers={"qemu": {"ratio": float("nan")}}), r"peers\.qemu\.ratio"),
         (a_scenario(events=[{"time": 1}]), r"events\.0\.time"),
     ],
 )
