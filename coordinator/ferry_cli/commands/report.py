@@ -3,7 +3,6 @@
 import shlex
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +48,8 @@ def report(
     the moves of the cluster; several FILEs are shown side by side. An event log gives the moves that another
     FILE lists the times of their phases. PowerShell has no such cmdlet (Test-Cluster's report comes close).
     """
+    from importlib.metadata import version
+
     from ferry_cli.report import figures, gather
     from ferry_cli.report.render import render
 
