@@ -20,7 +20,7 @@ def report(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE|ID]...",
+            metavar="FILE|ID",
             help="What migration list, migration show, events, bench migrate and scenario run printed with "
             "-o json; or ids of moves. Nothing: all moves of the cluster.",
         ),
