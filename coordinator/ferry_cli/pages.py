@@ -73,8 +73,8 @@ def written_to(path: Path, option: str) -> Iterator[None]:
     A file that was not there before goes again if the block raises. ``option`` names another file. Raises
     FerryError.
     """
-    is_new = not path.exists()
     try:
+        is_new = not path.exists()
         with path.open("a", encoding="utf-8"):
             pass
     except OSError as error:

@@ -62,7 +62,7 @@ def report(
                 "leave them out, or the FILE",
             )
         )
-    if out is not None and any(path.exists() and out.exists() and out.samefile(path) for path in paths):
+    if out is not None and any(_is_same(out, path) for path in paths):
         raise FerryError(malformed(f"{out} would be written over", f"name another file with {_OUT}"))
     made_us = time.time_ns() // 1000
     since_us = 0 if since is None else max(0, made_us - round(duration(since, "--since") * 1e6))
@@ -90,6 +90,13 @@ def report(
             for burst in part.bursts:
                 tell(f"{part.run.name}: {figures.burst_reading(burst)}")
     say(f"the report is in {path}")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False  # one of them is not there, which is said where it is opened
 
 
 def _command() -> str:

@@ -15,7 +15,7 @@ from ferry_cli.report.documents import Run
 from ferry_cli.report.figures import RUNS_MAX
 from ferry_types.errors import FerryError, failed, malformed, not_found
 
-_ID: Final = re.compile(r"m\d+")
+_ID: Final = re.compile(r"m\d{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
