@@ -6,7 +6,20 @@ from collections.abc import Sequence
 
 import typer
 
-from ferry_cli.commands import bench, cluster, demo, events, lab, migration, node, quorum, run, scenario, vm
+from ferry_cli.commands import (
+    bench,
+    cluster,
+    demo,
+    events,
+    lab,
+    migration,
+    node,
+    quorum,
+    report,
+    run,
+    scenario,
+    vm,
+)
 from ferry_cli.interrupts import EXIT_CODE_INTERRUPTED
 from ferry_cli.output import print_document, say
 from ferry_cli.views import error_view
@@ -30,6 +43,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(vm.app, name="vm")
 app.add_typer(migration.app, name="migration")
 app.command("events")(events.events)
+app.command("report")(report.report)
 app.add_typer(bench.app, name="bench")
 app.add_typer(scenario.app, name="scenario")
 

@@ -1,8 +1,12 @@
 """Draining a node between real processes: 20 VMs of 64 MiB, and whoever dies meanwhile."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,10 @@ VMS = [f"v{number:02}" for number in range(20)]
 LIMIT = 2
 HANDOVER_S_MAX = 0.05
 """Between the end of one move and the beginning of the next: one commit, on a busy machine."""
+
+REPORT = (sys.executable, "-c", "from ferry_cli.main import main; main()", "report")
+REPORT_S_MAX = 0.2
+"""Between a move's own duration and the log's: the commits of its request and its end, on a busy machine."""
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def wait_moved(cluster: Cluster, count: int) -> None:
     eventually(lambda: len(cluster.nodes()["n1"].vms) <= len(VMS) - count, what=f"{count} moves")
 
 
-def test_both_sides_slots_are_full_until_the_queue_is_empty(cluster: Cluster) -> None:
+def test_both_sides_slots_are_full_until_the_queue_is_empty(cluster: Cluster, tmp_path: Path) -> None:
     plan = cluster.admin.PlanDrain(admin_pb2.PlanDrainRequest(name="n1", to="n2"), timeout=5)
     begin(cluster, to="n2")
     wait_emptied(cluster)
@@ -79,6 +87,30 @@ def test_both_sides_slots_are_full_until_the_queue_is_empty(cluster: Cluster) ->
     assert under_way == 0
     assert cluster.nodes()["n1"].state == "paused"
     cluster.check_traces()
+    check_report(cluster, tmp_path / "drain.html")
+
+
+def check_report(cluster: Cluster, page: Path) -> None:
+    """The report knows every phase of every move from what was logged, and how many went at a time."""
+    where = ("--coordinator", cluster.address("coordinator"))
+    ran = subprocess.run(
+        [*REPORT, "--node", "n1", "--out", str(page), "-o", "json", *where],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    (run,) = json.loads(ran.stdout)["runs"]
+    assert [move["vm"] for move in run["moves"]] == VMS
+    assert f"{len(VMS)} completed; at most {LIMIT} at a time" in "".join(run["readings"])
+    for move in run["moves"]:
+        phases = [phase["phase"] for phase in move["phases"]]
+        assert phases == ["queued", "preparing", "copying", "black-out", "switching"]
+        begin, end = (
+            datetime.fromisoformat(move["phases"][i][key]) for i, key in ((0, "begin"), (-1, "end"))
+        )
+        assert (end - begin).total_seconds() == pytest.approx(move["total_s"], abs=REPORT_S_MAX)
+    assert page.read_text(encoding="utf-8").count('class="phase-copying"') == len(VMS) + 1, "and the legend"
 
 
 @pytest.mark.parametrize("victim", ["coordinator", "n2", "n1"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferry_cli import admin, interrupts
+from ferry_cli import admin, interrupts, pages
 from ferry_cli.commands import policy, quorum
 from ferry_cli.options import CoordinatorOption, DirectoryOption, OutputOption
 from ferry_cli.output import Output, print_document, print_table, say, tell
@@ -61,8 +61,8 @@ async def _validate(address: str, report: Path | None) -> "Validation":
 
     started_us, began = time.time_ns() // 1000, time.monotonic()
     cluster = await find_cluster(address)
-    path = report or reports.default_path(cluster.report.cluster, started_us)
-    with reports.written_to(path):
+    path = report or pages.default_path(f"validation-{cluster.report.cluster}", started_us)
+    with pages.written_to(path, "--report"):
         findings = run_tests(await gather(cluster))
         validation = reports.Validation(
             cluster=cluster.report.cluster,
@@ -71,6 +71,6 @@ async def _validate(address: str, report: Path | None) -> "Validation":
             duration_s=time.monotonic() - began,
             findings=findings,
         )
-        reports.write(path, validation)
+        pages.write(path, "--report", reports.render(validation))
     say(f"the report is in {path}")
     return validation

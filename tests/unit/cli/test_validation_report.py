@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ferry_cli import pages
 from ferry_cli.main import execute
 from ferry_cli.validation import report
 from ferry_cli.validation.report import Validation
@@ -101,12 +102,15 @@ def test_the_document_for_programs() -> None:
 
 
 def test_the_report_is_named_for_the_cluster_and_the_time() -> None:
-    assert report.default_path("east", STARTED_US) == Path("validation-east-20261121T114456Z.html")
+    assert pages.default_path("validation-east", STARTED_US) == Path("validation-east-20261121T114456Z.html")
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_tests(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent" / "report.html"):
-        with pytest.raises(FerryError, match="cannot be written") as raised, report.written_to(path):
+        with (
+            pytest.raises(FerryError, match="cannot be written") as raised,
+            pages.written_to(path, "--report"),
+        ):
             pytest.fail("the tests ran")
         assert "--report" in raised.value.refusal.hint
 
@@ -115,7 +119,7 @@ def test_a_validation_that_breaks_off_leaves_no_empty_report_and_keeps_an_old_on
     new, old = tmp_path / "new.html", tmp_path / "old.html"
     old.write_text("of yesterday")
     for path in (new, old):
-        with pytest.raises(KeyboardInterrupt), report.written_to(path):
+        with pytest.raises(KeyboardInterrupt), pages.written_to(path, "--report"):
             raise KeyboardInterrupt
     assert not new.exists()
     assert old.read_text() == "of yesterday"

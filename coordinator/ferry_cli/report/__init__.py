@@ -1,0 +1,1 @@
+"""``ferry report``: runs as one HTML page with charts."""
