@@ -6,7 +6,20 @@ from collections.abc import Sequence
 
 import typer
 
-from ferry_cli.commands import bench, cluster, demo, events, lab, migration, node, quorum, run, scenario, vm
+from ferry_cli.commands import (
+    bench,
+    cluster,
+    demo,
+    events,
+    lab,
+    migration,
+    network,
+    node,
+    quorum,
+    run,
+    scenario,
+    vm,
+)
 from ferry_cli.interrupts import EXIT_CODE_INTERRUPTED
 from ferry_cli.output import print_document, say
 from ferry_cli.views import error_view
@@ -27,6 +40,8 @@ app.add_typer(run.witness_app, name="witness")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(node.app, name="node")
+app.add_typer(network.app, name="network")
+app.add_typer(network.nic_app, name="nic")
 app.add_typer(vm.app, name="vm")
 app.add_typer(migration.app, name="migration")
 app.command("events")(events.events)

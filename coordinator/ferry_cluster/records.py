@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ferry_types.migrations import MigrationFigures, MigrationOptions, MigrationState
+from ferry_types.networks import NicFault
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import NO_RULES, RoleRules
 from ferry_types.vms import Capacity, VmSpec
@@ -19,6 +20,7 @@ class NodeRecord:
 
     ``paused``: it runs what it has, and gets nothing more. ``losses_us``: when it was lost of late, and until
     when it is kept out for that; Unix time, microseconds. ``away``: it has left unasked, which was counted.
+    ``nics_down``: those of its NICs that it last said were down.
     """
 
     name: str
@@ -33,6 +35,7 @@ class NodeRecord:
     losses_us: tuple[int, ...] = ()
     quarantined_until_us: int = 0
     away: bool = False
+    nics_down: tuple[NicFault, ...] = ()
 
     @property
     def key(self) -> str:

@@ -23,6 +23,7 @@ from ferry_cluster.records import (
 from ferry_types.eras import RULES, Era, EraRules
 from ferry_types.messages import HostEnvelope, MigrationProgress
 from ferry_types.migrations import ENDED, MigrationState
+from ferry_types.networks import Network
 from ferry_types.profiles import LeaseTiming
 from ferry_types.quorum import VoteSet, WitnessPromise
 from ferry_types.roles import Failback
@@ -39,6 +40,7 @@ class ClusterSettings:
     """An admin has overridden quorum: unsafe, until this reign ends."""
     seed: str = ""
     """Random; tokens of moves that no admin has asked for are made from it."""
+    networks: tuple[Network, ...] = ()
 
     @property
     def rules(self) -> EraRules:
