@@ -108,7 +108,7 @@ def nic_rows(nics: Iterable[admin_pb2.NicStatus]) -> list[Row]:
             status.nic.name,
             status.nic.address,
             f"{status.nic.rate_bytes_per_s * 8 / 1e9:g} Gbit/s" if status.nic.rate_bytes_per_s else UNKNOWN,
-            format_duration(status.nic.latency_s) if status.nic.latency_s else UNKNOWN,
+            f"{status.nic.latency_s * 1e6:g} us" if status.nic.latency_s else UNKNOWN,
             str(status.nic.mtu),
             "yes" if status.nic.rdma else "no",
             status.nic.team or UNKNOWN,

@@ -181,6 +181,8 @@ class Cluster:
             ownership.place_waiting(turn)
         if ticked:
             failback.send_back(turn)
+        if turn.may_change_paths:
+            moves.end_unreachable(turn)
         if ticked or turn.may_empty_nodes:
             drain.advance(turn)
         if turn.may_free_slots:

@@ -89,7 +89,7 @@ def start_queued(turn: Turn) -> None:
     """Start queued moves that have a slot on both hosts, first come first served.
 
     A move that must wait keeps its claim on both hosts: no later one overtakes it there. One that has no
-    network waits, too, but in nobody's way; unless no admin has asked for it.
+    network waits, too, but in nobody's way.
     """
     used = turn.state.slots_used()
     paths: dict[tuple[str, str], Refusal | None] = {}
@@ -99,9 +99,7 @@ def start_queued(turn: Turn) -> None:
         hosts = (move.source, move.target)
         if hosts not in paths:
             paths[hosts] = networks.path_problem(turn.settings, turn.state, *hosts)
-        if (problem := paths[hosts]) is not None:
-            if move.cause:  # whoever asked looks for another host
-                end(turn, move, MigrationState.FAILED, problem.message)
+        if paths[hosts] is not None:
             continue
         free = all(used[host] < slot_limit(turn.settings, turn.state, host) for host in hosts)
         for host in hosts:
@@ -113,6 +111,18 @@ def start_queued(turn: Turn) -> None:
             turn.log(VM_MOVING, f"{move.vm} moves {where}", move.source, move.vm)
             turn.log(MIGRATION_BEGUN, f"live migration of {move.vm} begins {where}", move.source, move.vm)
             _order_prepare(turn, move)
+
+
+def end_unreachable(turn: Turn) -> None:
+    """End queued moves that no admin has asked for once no network leads to their targets.
+
+    Whoever has asked for them, such as a drain, looks for another host.
+    """
+    for move in turn.state.active_migrations():
+        if move.state is MigrationState.QUEUED and move.cause:
+            problem = networks.path_problem(turn.settings, turn.state, move.source, move.target)
+            if problem is not None:
+                end(turn, move, MigrationState.FAILED, problem.message)
 
 
 def _order_prepare(turn: Turn, move: MigrationRecord) -> None:

@@ -215,6 +215,11 @@ class Turn:
         return any(key.startswith(("node/", "quorum")) for key in self._writes)
 
     @property
+    def may_change_paths(self) -> bool:
+        """Whether a network might have been cut now: a node has changed."""
+        return any(key.startswith("node/") for key in self._writes)
+
+    @property
     def may_free_room(self) -> bool:
         """Whether a VM without a host might get one now: a record or a node's presence has changed."""
         return bool(self._writes or self._changed["node"])

@@ -42,7 +42,7 @@ def nic_words(nic: Nic) -> str:
     """What ``parse_nic`` reads as this NIC."""
     words = [f"name={nic.name}", f"network={nic.network}", f"address={nic.address}", f"mtu={nic.mtu}"]
     words += [f"rate={nic.rate_bytes_per_s}B/s"] if nic.rate_bytes_per_s else []
-    words += [f"latency={nic.latency_s!r}s"] if nic.latency_s else []
+    words += [f"latency={nic.latency_s * 1e6:.3f}us"] if nic.latency_s else []
     words += ["rdma=yes"] if nic.rdma else []
     words += [f"team={nic.team}"] if nic.team else []
     return ",".join(words)
@@ -118,7 +118,7 @@ def _number(given: object, word: str) -> int:
 
 def _latency(given: object, word: str) -> float:
     if isinstance(given, str):
-        return parse_duration(given)
+        return round(parse_duration(given), 9)  # 50us is not 4.9999999999999996e-05
     if isinstance(given, int | float) and not isinstance(given, bool):
         return float(given)
     raise ValueError(f"{word} {given!r} is no time: write for example 250us")
