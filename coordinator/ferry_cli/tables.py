@@ -323,6 +323,8 @@ def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
     """``migration show``: what the move did, pass by pass, and why."""
     figures = record.figures
     lines = [f"{record.id or 'plan'}: {record.vm} from {record.source} to {record.target}, {record.state}"]
+    if record.network:
+        lines.append(f"its pages go over network {record.network}")
     lines += [pass_line(figure) for figure in figures.passes]
     if figures.HasField("final"):
         lines.append(pass_line(figures.final))

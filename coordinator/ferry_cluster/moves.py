@@ -138,6 +138,9 @@ def _order_begin(turn: Turn, move: MigrationRecord) -> None:
         return
     address = turn.state.nodes[move.target].address
     ways = networks.routes(turn.settings, turn.state, move.source, move.target, Traffic.MIGRATION)
+    over = networks.network_of(turn.state, move.source, ways)
+    if over != move.network:
+        turn.write(replace(move, network=over))
     turn.order(
         move.source,
         BeginOutgoing(move.id, move.token, move.vm, move.epoch, move.target, address, move.options, ways),

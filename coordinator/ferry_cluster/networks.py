@@ -110,6 +110,11 @@ def routes(
     )
 
 
+def network_of(state: ClusterState, source: str, ways: tuple[Route, ...]) -> str:
+    """The network that routes from a host are of; empty if there are none."""
+    return _network_of(state.nodes[source], ways[0].source_nic) if ways else ""
+
+
 def path_problem(settings: ClusterSettings, state: ClusterState, source: str, target: str) -> Refusal | None:
     """Why no live migration gets from one host to another, or None. A host without NICs is reached anyway."""
     one, other = state.nodes[source], state.nodes[target]

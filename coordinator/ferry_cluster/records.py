@@ -159,7 +159,8 @@ class QuorumRecord:
 class MigrationRecord:
     """One move, from request to end. ``epoch`` is the source's; a commit or an abort raises it.
 
-    ``cause``: what asked for it if no admin did (drain, failback).
+    ``cause``: what asked for it if no admin did (drain, failback). ``network``: over which its pages go, once
+    they do; empty also if one of its hosts has no NICs.
     """
 
     id: str
@@ -176,6 +177,7 @@ class MigrationRecord:
     cause: str = ""
     figures: MigrationFigures | None = None
     total_s: float | None = None
+    network: str = ""
 
     @property
     def number(self) -> int:

@@ -247,6 +247,7 @@ def migration_view(record: admin_pb2.MigrationRecord) -> View:
         "blackout_allowed_s": options.blackout_allowed_s,
         "requested_at": rfc3339(record.requested_at_us) if record.requested_at_us else None,
         "cause": record.cause or None,
+        "network": record.network or None,
     }
 
 

@@ -130,7 +130,7 @@ class HostNic(_Part):
             self.network,
             address,
             self.rate or 0,
-            self.latency,
+            round(self.latency, 9),  # 50us is not 4.9999999999999996e-05
             self.mtu,
             self.rdma,
             self.team or "",

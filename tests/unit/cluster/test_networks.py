@@ -150,6 +150,8 @@ def test_a_move_takes_the_best_network_and_the_next_while_that_is_cut() -> None:
     bench.turn(1)
     bench.move("h1")
     assert bench.last_route().source_nic == "live"
+    moves = bench.cluster.migration_views()
+    assert [view.record.network for view in moves] == ["live", "clients", "clients", "live"]
 
 
 def test_every_nic_of_the_best_network_is_a_route_the_best_first_and_none_of_another() -> None:

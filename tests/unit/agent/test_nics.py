@@ -1,0 +1,134 @@
+"""NICs of a host: up and down, who is told, when it is cut off; a NIC that is down answers nobody."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from ferry.v1 import host_pb2, host_pb2_grpc
+from ferry_agent.network.listeners import NicListeners
+from ferry_agent.network.nics import TAKEN_DOWN, Nics
+from ferry_types.errors import FerryError
+from ferry_types.networks import Network, NetworkRole, Nic, NicFault
+from ferry_wire.channels import open_channel
+from ferry_wire.servers import BoundServer, create_server
+
+LIVE = Nic("live", "migration", "127.77.0.1")
+FRONT = Nic("front", "clients", "127.77.0.2")
+SAN = Nic("san", "storage", "127.77.0.3")
+NETWORKS = (
+    Network("migration", NetworkRole.MIGRATION),
+    Network("clients", NetworkRole.CLIENT),
+    Network("storage", NetworkRole.STORAGE),
+)
+
+
+def test_a_nic_goes_down_and_up_and_listeners_hear_of_each_change_once() -> None:
+    nics = Nics((LIVE, FRONT))
+    heard: list[tuple[str, bool]] = []
+    nics.on_change(lambda nic, up: heard.append((nic.name, up)))
+    assert nics.is_up("live")
+    assert nics.turn("live", up=False)
+    assert not nics.turn("live", up=False)
+    assert not nics.is_up("live")
+    assert nics.faults == (NicFault("live", TAKEN_DOWN),)
+    assert nics.turn("live", up=True)
+    assert nics.faults == ()
+    assert heard == [("live", False), ("live", True)]
+    with pytest.raises(FerryError, match="this host has no NIC beat"):
+        nics.is_up("beat")
+
+
+def test_a_host_is_cut_off_once_all_that_may_carry_the_clusters_traffic_is_down() -> None:
+    nics = Nics((LIVE, FRONT, SAN))
+    nics.turn("live", up=False)
+    nics.turn("front", up=False)
+    assert not nics.is_cut_off, "nobody has said yet that storage carries none"
+    nics.learn(NETWORKS)
+    assert nics.is_cut_off
+    nics.turn("front", up=True)
+    assert not nics.is_cut_off
+    assert not Nics(()).is_cut_off
+    storage_only = Nics((SAN,))
+    storage_only.learn(NETWORKS)
+    storage_only.turn("san", up=False)
+    assert not storage_only.is_cut_off
+
+
+class Echo(host_pb2_grpc.HostServicer):
+    """Answers probes."""
+
+    async def RoundTrip(self, request_iterator, context):  # type: ignore[no-untyped-def, override]
+        async for probe in request_iterator:
+            yield probe
+
+    async def Audit(self, request, context):  # type: ignore[no-untyped-def]
+        raise NotImplementedError
+
+    TurnNic = SetFailpoint = ListFailpoints = Audit  # type: ignore[assignment]
+
+
+@pytest.fixture
+async def listeners() -> AsyncIterator[tuple[Nics, NicListeners]]:
+    own = create_server("127.0.0.1:0", (host_pb2.DESCRIPTOR,))
+    nics = Nics((LIVE, FRONT))
+
+    def offer(server: BoundServer) -> None:
+        host_pb2_grpc.add_HostServicer_to_server(Echo(), server.grpc)
+
+    opened = NicListeners(nics, own.address, (host_pb2.DESCRIPTOR,), offer)
+    await opened.open()
+    yield nics, opened
+    await opened.close()
+    await own.stop(grace_s=0)
+
+
+async def test_each_nic_answers_at_its_address_until_it_is_down_and_again_once_it_is_up(
+    listeners: tuple[Nics, NicListeners],
+) -> None:
+    nics, opened = listeners
+    live, front = opened.addresses
+    assert live.startswith("127.77.0.1:")
+    assert live.rpartition(":")[2] == front.rpartition(":")[2]
+    async with open_channel(live) as channel, asyncio.timeout(20):
+        call = host_pb2_grpc.HostStub(channel).RoundTrip()
+        await call.write(host_pb2.Probe(sequence=1))
+        assert (await call.read()).sequence == 1
+        await opened.turn("live", up=False)
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE, "what passed the NIC is cut"
+    assert not nics.is_up("live")
+    assert not _is_listened_on(live)
+    assert _is_listened_on(front)
+    await opened.turn("live", up=True)
+    assert nics.is_up("live")
+    assert _is_listened_on(live)
+
+
+async def test_a_nic_whose_address_somebody_took_meanwhile_stays_down(
+    listeners: tuple[Nics, NicListeners],
+) -> None:
+    nics, opened = listeners
+    host, _, port = opened.addresses[0].rpartition(":")
+    await opened.turn("live", up=False)
+    with socket.socket() as thief:
+        thief.bind((host, int(port)))
+        thief.listen()
+        with pytest.raises(FerryError, match="is in use"):
+            await opened.turn("live", up=True)
+    assert not nics.is_up("live")
+    with pytest.raises(FerryError, match="no NIC beat"):
+        await opened.turn("beat", up=False)
+
+
+async def test_an_address_that_is_not_to_be_had_is_told_at_the_start() -> None:
+    opened = NicListeners(Nics((Nic("x", "n", "203.0.113.7"),)), "127.0.0.1:7000", (), lambda _server: None)
+    with pytest.raises(FerryError, match=r"203\.0\.113\.7 is not an address of this machine"):
+        await opened.open()
+
+
+def _is_listened_on(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
