@@ -72,15 +72,21 @@ def metric(network: Network, nics: Iterable[Nic]) -> int:
     return max(1, base - faster - (_RDMA_METRIC if with_rdma else 0))
 
 
-def by_metric(settings: ClusterSettings, state: ClusterState) -> list[tuple[int, Network]]:
+def by_metric(settings: ClusterSettings, state: ClusterState) -> tuple[tuple[int, Network], ...]:
     """All networks with their metrics, the most preferred first."""
+    if state.network_metrics is None:
+        state.network_metrics = _by_metric(settings, state)
+    return state.network_metrics
+
+
+def _by_metric(settings: ClusterSettings, state: ClusterState) -> tuple[tuple[int, Network], ...]:
     nics: dict[str, list[Nic]] = {network.name: [] for network in settings.networks}
     for node in state.nodes.values():
         for nic in node.capacity.nics:
             if nic.network in nics:
                 nics[nic.network].append(nic)
     found = [(metric(network, nics[network.name]), network) for network in settings.networks]
-    return sorted(found, key=lambda each: (each[0], each[1].name))
+    return tuple(sorted(found, key=lambda each: (each[0], each[1].name)))
 
 
 def choice(settings: ClusterSettings, state: ClusterState, traffic: Traffic) -> list[Network]:

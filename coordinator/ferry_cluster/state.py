@@ -183,6 +183,8 @@ class ClusterState:
     witness: WitnessView = WitnessView()
     vote_set: VoteSet | None = None
     """The vote set in effect with its addresses, worked out when first asked for; None: anew."""
+    network_metrics: tuple[tuple[int, Network], ...] | None = None
+    """Networks with the metrics in effect, the lowest first, worked out when first asked for; None: anew."""
 
     @classmethod
     def from_records(cls, records: Iterable[Record]) -> "ClusterState":
@@ -204,6 +206,7 @@ class ClusterState:
             case NodeRecord():
                 self.nodes[record.name] = record
                 self.vote_set = None
+                self.network_metrics = None
             case QuorumRecord():
                 self.quorum = record
                 self.vote_set = None

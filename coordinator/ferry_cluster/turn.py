@@ -98,6 +98,7 @@ class Turn:
             case NodeRecord():
                 del self.state.nodes[record.name]
                 self.state.vote_set = None
+                self.state.network_metrics = None
             case VmRecord():
                 self.state.forget_vm(record.spec.name)
             case Ownership():

@@ -63,9 +63,8 @@ class Admin:
     async def turn(self, node: str, *nics: str, up: bool) -> host_pb2.HostNic:
         """Turn NICs at their host; returns what it says of the last."""
         async with connect_host(self.addresses[node]) as host:
-            for nic in nics:
-                turned = await host.TurnNic(host_pb2.TurnNicRequest(nic=nic, up=up), timeout=LOOK_S)
-        return turned
+            requests = [host_pb2.TurnNicRequest(nic=nic, up=up) for nic in nics]
+            return [await host.TurnNic(request, timeout=LOOK_S) for request in requests][-1]
 
     async def sees(self, node: str, nic: str, state: str) -> None:
         async def look() -> bool:

@@ -32,7 +32,7 @@ class Nics:
         nic = self._by_name.get(name)
         if nic is None:
             known = ", ".join(self._by_name) or "none"
-            raise FerryError(not_found(f"this host has no NIC {name}", f"it has {known}"))
+            raise FerryError(not_found(f"this host has no NIC {name[:80]}", f"it has {known}"))
         return nic
 
     def is_up(self, name: str) -> bool:
