@@ -160,6 +160,7 @@ def _follow_nics(nics: Nics, runtime: HostRuntime, uplink: Uplink) -> None:
 
     def turned(_nic: Nic, _up: bool) -> None:
         runtime.submit(inputs.NicsTurned(nics.faults))
+        runtime.outgoing.follow_nics(nics.is_up)
         look()
 
     def learned(networks: tuple[Network, ...]) -> None:

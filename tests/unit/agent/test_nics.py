@@ -3,15 +3,23 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
 from tests.unit.wire.test_servers import ScriptedHost
 
 from ferry.v1 import host_pb2, host_pb2_grpc
+from ferry_agent.failpoints import Failpoints
 from ferry_agent.network.listeners import NicListeners
 from ferry_agent.network.nics import TAKEN_DOWN, Nics
+from ferry_agent.outgoing import OutgoingMoves
+from ferry_agent.rack import Rack
+from ferry_host import inputs
 from ferry_types.errors import FerryError
+from ferry_types.messages import BeginOutgoing, Route
+from ferry_types.migrations import MigrationOptions
 from ferry_types.networks import Network, NetworkRole, Nic, NicFault
 from ferry_wire.channels import open_channel
 from ferry_wire.servers import BoundServer, create_server
@@ -125,3 +133,23 @@ def _is_listened_on(address: str) -> bool:
     host, _, port = address.rpartition(":")
     with socket.socket() as probe:
         return probe.connect_ex((host, int(port))) == 0
+
+
+def test_a_move_is_over_once_no_nic_is_left_that_it_sends_by() -> None:
+    said: list[inputs.Event] = []
+    moves = OutgoingMoves(cast("Rack", None), Failpoints(enabled=False), said.append)
+    routes = tuple(Route(name, "x", "127.0.0.1:1") for name in ("live", "front"))
+    for id_, ways in (("m1", routes), ("m2", ()), ("m3", routes[:1])):
+        order = BeginOutgoing(id_, "t", "a", 1, "h2", "127.0.0.1:1", MigrationOptions(), ways)
+        moves._attempts[id_] = cast("Any", SimpleNamespace(order=order))
+    down: set[str] = set()
+    moves.follow_nics(lambda name: name not in down)
+    assert said == []
+    down.add("live")
+    moves.follow_nics(lambda name: name not in down)
+    (ended,) = said
+    assert isinstance(ended, inputs.OutgoingFailed)
+    assert (ended.migration_id, ended.reason.message) == ("m3", "NIC live, by which it sends, went down")
+    down.add("front")
+    moves.follow_nics(lambda name: name not in down)
+    assert {event.migration_id for event in said if isinstance(event, inputs.OutgoingFailed)} == {"m1", "m3"}
