@@ -15,7 +15,7 @@ import structlog
 
 from ferry.v1 import quorum_pb2, quorum_pb2_grpc
 from ferry_host import commands, inputs
-from ferry_types.errors import FerryError, failed
+from ferry_types.errors import ErrorCode, FerryError, Refusal, failed
 from ferry_types.quorum import PromiseRequest, VotingRecord
 from ferry_wire.channels import Channels
 from ferry_wire.conversion import from_json, from_proto, to_json, to_proto
@@ -27,6 +27,8 @@ VOTES_NAME: Final = "votes.json"
 
 VOTERS_MAX: Final = 64
 """Voters that a connection is kept to: as many as a cluster of the latest era has nodes."""
+
+CUT_OFF: Final = "no NIC of this host that may carry the cluster's traffic is up"
 
 _log = structlog.get_logger("votes")
 
@@ -62,6 +64,8 @@ class Ballots:
         self._witness = WitnessClient()
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._numbers = itertools.count(1)
+        self.is_cut_off: Callable[[], bool] = lambda: False
+        """Whether no traffic of the cluster passes this host's NICs: then nobody is asked, nor answered."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._keep_all())
 
@@ -73,7 +77,8 @@ class Ballots:
 
     def ask(self, command: commands.AskPromise) -> None:
         """Ask a voter."""
-        self._spawn(self._ask(command))
+        if not self.is_cut_off():
+            self._spawn(self._ask(command))
 
     def answer(self, command: commands.AnswerPromise) -> None:
         """Answer a peer that has asked."""
@@ -81,16 +86,20 @@ class Ballots:
 
     def read_witness(self, command: commands.ReadWitness, cluster: str) -> None:
         """Ask the witness for its record."""
-        self._spawn(self._read_witness(command, cluster))
+        if not self.is_cut_off():
+            self._spawn(self._read_witness(command, cluster))
 
     def replace_witness(self, command: commands.ReplaceWitness, cluster: str) -> None:
         """Replace the witness's record."""
-        self._spawn(self._replace_witness(command, cluster))
+        if not self.is_cut_off():
+            self._spawn(self._replace_witness(command, cluster))
 
     # --- questions of peers -----------------------------------------------------------------------
 
     async def promise(self, request: PromiseRequest) -> str:
-        """What is against a promise to a peer; empty: it is given."""
+        """What is against a promise to a peer; empty: it is given. Raises FerryError if it is cut off."""
+        if self.is_cut_off():
+            raise FerryError(Refusal(ErrorCode.UNREACHABLE, CUT_OFF, "bring one up: ferry nic up"))
         reply = next(self._numbers)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._answers[reply] = answer

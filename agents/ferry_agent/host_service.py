@@ -1,4 +1,4 @@
-"""The agent's gRPC service for people and tests: audits, round trips, failpoints."""
+"""The agent's gRPC service for people and tests: audits, round trips, NICs, failpoints."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,10 +6,14 @@ from typing import Any
 
 import grpc.aio
 
-from ferry.v1 import host_pb2, host_pb2_grpc
+from ferry.v1 import common_pb2, host_pb2, host_pb2_grpc
 from ferry_agent.failpoints import Failpoints
+from ferry_agent.network.listeners import NicListeners
+from ferry_agent.network.nics import Nics
 from ferry_agent.rack import Rack
 from ferry_types.errors import FerryError, failed, not_found, refused
+from ferry_types.networks import NicState
+from ferry_wire.conversion import to_proto
 
 AUDIT_DEADLINE_S = 60.0
 
@@ -17,9 +21,11 @@ AUDIT_DEADLINE_S = 60.0
 class HostServicer(host_pb2_grpc.HostServicer):
     """Implements ``ferry.v1.Host``."""
 
-    def __init__(self, rack: Rack, failpoints: Failpoints) -> None:
+    def __init__(self, rack: Rack, failpoints: Failpoints, nics: Nics, listeners: NicListeners) -> None:
         self._rack = rack
         self._failpoints = failpoints
+        self._nics = nics
+        self._listeners = listeners
 
     async def Audit(
         self, request: host_pb2.AuditRequest, _context: "grpc.aio.ServicerContext[Any, Any]"
@@ -48,6 +54,20 @@ class HostServicer(host_pb2_grpc.HostServicer):
         """Answer every message with itself."""
         async for probe in request_iterator:
             yield probe
+
+    async def TurnNic(
+        self, request: host_pb2.TurnNicRequest, _context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> host_pb2.HostNic:
+        """Take a NIC down or bring it up."""
+        await self._listeners.turn(request.nic, up=request.up)
+        nic = self._nics.get(request.nic)
+        up = self._nics.is_up(nic.name)
+        return host_pb2.HostNic(
+            nic=to_proto(nic, common_pb2.Nic),
+            state=NicState.UP if up else NicState.DOWN,
+            reason=self._nics.reason(nic.name),
+            cut_off=self._nics.is_cut_off,
+        )
 
     async def SetFailpoint(
         self, request: host_pb2.Failpoint, _context: "grpc.aio.ServicerContext[Any, Any]"

@@ -138,6 +138,18 @@ class OutgoingMoves:
         self._rack.take(command.vm)
         self._end(self._release(self._attempts.pop(command.migration_id), command))
 
+    def follow_nics(self, is_up: Callable[[str], bool]) -> None:
+        """NICs went down or came up: an attempt that has no NIC left to send by is over.
+
+        ``is_up``: whether this host's NIC of that name is. What an attempt has still got, it may go on with.
+        """
+        for migration_id, attempt in list(self._attempts.items()):
+            nics = dict.fromkeys(route.source_nic for route in attempt.order.routes)
+            if nics and not any(map(is_up, nics)):
+                what = f"NIC {', '.join(nics)}, by which it sends, went down"
+                reason = failed(what, "move it again: another network is chosen")
+                self._submit(inputs.OutgoingFailed(migration_id, reason))
+
     async def close(self) -> None:
         """End everything."""
         for migration_id in list(self._attempts):

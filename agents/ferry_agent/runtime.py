@@ -29,6 +29,7 @@ from ferry_types import messages
 from ferry_types.eras import RULES, Era
 from ferry_types.errors import FerryError, failed
 from ferry_types.messages import HostEnvelope, HostOrder
+from ferry_types.networks import Network
 from ferry_types.quorum import VotingRecord
 from ferry_types.vms import ImagePhase
 
@@ -63,6 +64,8 @@ class HostRuntime:
         self.outgoing = OutgoingMoves(rack, failpoints, self.submit)
         self.ballots = ballots = Ballots(directory, self.submit)
         self.send: Callable[[HostEnvelope], None] = lambda _envelope: None
+        self.on_networks: Callable[[tuple[Network, ...]], None] = lambda _networks: None
+        """Told the cluster's networks, at every welcome."""
         self.cluster = ""
         self.evicted = False
         """Set once the cluster has sent this host away for good: it leaves nothing on the bus."""
@@ -179,6 +182,7 @@ class HostRuntime:
 
     def _set_beat(self, command: commands.SetBeat) -> None:
         self.cluster = command.cluster
+        self.on_networks(command.networks)
         self.welcomed.set()
         self.outgoing.rules = RULES[Era(command.era)]
         if self._beat is not None:

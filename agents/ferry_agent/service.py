@@ -29,6 +29,8 @@ from ferry_agent.host_service import HostServicer
 from ferry_agent.identity import ClaimedIdentity, claim_identity
 from ferry_agent.metrics import make_registry
 from ferry_agent.migration.target import MigrationServicer
+from ferry_agent.network.listeners import NicListeners
+from ferry_agent.network.nics import Nics
 from ferry_agent.runtime import HostRuntime
 from ferry_agent.settings import AgentSettings
 from ferry_agent.telemetry import publish_telemetry
@@ -37,6 +39,7 @@ from ferry_host import inputs
 from ferry_host.state import HostIdentity
 from ferry_types.errors import FerryError, failed
 from ferry_types.inspection import HostReport
+from ferry_types.networks import Network, Nic
 from ferry_types.quorum import NO_VOTES, VotingRecord
 from ferry_wire import topics
 from ferry_wire.addresses import announce_address
@@ -73,7 +76,6 @@ async def serve(settings: AgentSettings) -> None:
         gate, failpoints = LeaseGate(), Failpoints(enabled=settings.failpoints)
         echo_port = await stack.enter_async_context(EchoPort.open(settings.echo_listen))
         inspection = _inspection(settings, (server.address, echo_port.address))
-        inspection_pb2_grpc.add_InspectionServicer_to_server(inspection, server.grpc)
         identity = HostIdentity(
             name=settings.name,
             uuid=claimed.uuid,
@@ -85,24 +87,35 @@ async def serve(settings: AgentSettings) -> None:
         )
         votes = _former_votes(settings.dir, claimed)
         runtime = HostRuntime(identity, gate, trace, failpoints, settings.dir, votes)
+        migrations = MigrationServicer(runtime.incoming)
+        runtime.incoming.on_drop = migrations.drop
+
+        def offer(to: BoundServer) -> None:
+            migrations.add_to(to.grpc)
+            inspection_pb2_grpc.add_InspectionServicer_to_server(inspection, to.grpc)
+
+        offer(server)
+        nics = Nics(settings.nic, settings.team)
+        by_nics = (migration_pb2.DESCRIPTOR, inspection_pb2.DESCRIPTOR)
+        listeners = NicListeners(nics, server.address, by_nics, offer)
         await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
         echo_port.serve(runtime.rack.echo)
         if settings.metrics_listen:
             stack.enter_context(served_metrics(make_registry(runtime), settings.metrics_listen))
-        await _work(settings, runtime, server, stopped)
+        await _work(settings, runtime, server, nics, listeners, stopped)
 
 
 async def _work(
     settings: AgentSettings,
     runtime: HostRuntime,
     server: BoundServer,
+    nics: Nics,
+    listeners: NicListeners,
     stopped: asyncio.Event,
 ) -> None:
     """Serve peers and keep the uplink until told to stop."""
-    migrations = MigrationServicer(runtime.incoming)
-    runtime.incoming.on_drop = migrations.drop
-    migrations.add_to(server.grpc)
-    host_pb2_grpc.add_HostServicer_to_server(HostServicer(runtime.rack, runtime.failpoints), server.grpc)
+    host = HostServicer(runtime.rack, runtime.failpoints, nics, listeners)
+    host_pb2_grpc.add_HostServicer_to_server(host, server.grpc)
     quorum_pb2_grpc.add_VotingServicer_to_server(VotingServicer(runtime.ballots), server.grpc)
     uplink = Uplink(
         settings.coordinator,
@@ -111,12 +124,14 @@ async def _work(
         on_order=runtime.on_order,
     )
     runtime.send = uplink.send
+    _follow_nics(nics, runtime, uplink)
     tasks = [
         asyncio.create_task(uplink.run()),
         asyncio.create_task(_watch_over_bus(settings, runtime)),
         asyncio.create_task(stopped.wait()),
     ]
     try:
+        await listeners.open()
         await server.start()
         announce_address(settings.address_file, server.address)
         _log.info("agent listens", name=settings.name, address=server.address)
@@ -131,7 +146,30 @@ async def _work(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await runtime.close()
-        await server.stop()
+        await asyncio.gather(listeners.close(), server.stop())
+
+
+def _follow_nics(nics: Nics, runtime: HostRuntime, uplink: Uplink) -> None:
+    """Tell the cluster of NICs that go down and come up; leave it, as a cut cable would, with the last."""
+
+    def look() -> None:
+        if nics.is_cut_off:
+            uplink.cut()
+        else:
+            uplink.mend()
+
+    def turned(_nic: Nic, _up: bool) -> None:
+        runtime.submit(inputs.NicsTurned(nics.faults))
+        runtime.outgoing.follow_nics(nics.is_up)
+        look()
+
+    def learned(networks: tuple[Network, ...]) -> None:
+        nics.learn(networks)
+        look()
+
+    nics.on_change(turned)
+    runtime.on_networks = learned
+    runtime.ballots.is_cut_off = lambda: nics.is_cut_off
 
 
 def _inspection(settings: AgentSettings, listening: tuple[str, ...]) -> InspectionServicer:

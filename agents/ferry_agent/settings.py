@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ferry_types.eras import Era
 from ferry_types.errors import FerryError
@@ -16,6 +16,8 @@ from ferry_types.limits import (
     VM_MEMORY_BYTES_MIN,
 )
 from ferry_types.names import validate_name
+from ferry_types.network_words import parse_nic, parse_team
+from ferry_types.networks import Nic, Team, nics_problem
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import SWITCH_DEFAULT, validate_names
 from ferry_types.units import format_size, parse_duration
@@ -32,6 +34,7 @@ from ferry_wire.process_settings import (
     Shown,
     Size,
     checked_address,
+    repeated,
 )
 
 PROGRAM: Final = "ferry agent run"
@@ -158,6 +161,22 @@ class AgentSettings(ObservedSettings):
     level: Annotated[Era, Shown("|".join(Era))] | None = Field(
         default=None, description="Windows release that it plays; else that of its cluster"
     )
+    nic: Annotated[
+        tuple[Nic, ...],
+        NoDecode,
+        BeforeValidator(repeated(parse_nic)),
+        Shown("name=NAME,network=NETWORK,address=IP[,rate=10Gbit/s][,latency=250us][,mtu=9000][,rdma=yes]"),
+    ] = Field(
+        default=(),
+        description="a network adapter (may be given several times); it listens there, too, on the port of "
+        "--listen; team=TEAM puts it into a team",
+    )
+    team: Annotated[
+        tuple[Team, ...],
+        NoDecode,
+        BeforeValidator(repeated(parse_team)),
+        Shown("name=NAME,mode=static|dynamic"),
+    ] = Field(default=(), description="a team of adapters (may be given several times)")
     clock_offset: Annotated[
         float, BeforeValidator(_signed_duration), AfterValidator(_clock_offset), Shown("[-]DURATION")
     ] = Field(
@@ -208,6 +227,24 @@ class AgentSettings(ObservedSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_sound_nics(self) -> Self:
+        if (problem := nics_problem(self.nic, self.team)) is not None:
+            raise ValueError(f"--nic, --team: {problem.message}; {problem.hint} ({problem.rule})")
+        listen = parse_address(self.listen, any_port=True)
+        if self.nic and listen.is_wildcard:
+            raise ValueError(
+                f"--listen {self.listen} would answer for every NIC, also for one that is down: name one "
+                "address of this machine that no NIC has (nic listens)"
+            )
+        for nic in self.nic:
+            if nic.address == listen.host:
+                raise ValueError(
+                    f"--nic: {nic.name} has the agent's own address {nic.address} (--listen), which answers "
+                    "whatever is down: give one of them another address (nic listens)"
+                )
+        return self
+
     @property
     def capacity(self) -> Capacity:
         """What it tells the cluster of itself."""
@@ -220,6 +257,8 @@ class AgentSettings(ObservedSettings):
             tuple(self.switches.split(",")) if self.switches else (),
             self.domain,
             self.level or "",
+            self.nic,
+            self.team,
         )
 
     def advertised(self, bound: str) -> str:

@@ -21,7 +21,18 @@ BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 1.0
 
 EVICTED = "evicted"
-FATAL_RULES = frozenset({"live name claimed", "identity in use", "node limit", "functional level", EVICTED})
+FATAL_RULES = frozenset(
+    {
+        "live name claimed",
+        "identity in use",
+        "node limit",
+        "functional level",
+        "known network",
+        "subnet",
+        "nic addresses",
+        EVICTED,
+    }
+)
 """Refusals that trying again does not change."""
 
 _log = structlog.get_logger("uplink")
@@ -44,6 +55,19 @@ class Uplink:
         self._on_order = on_order
         self._outbox: asyncio.Queue[HostEnvelope] | None = None
         self._overflow = asyncio.Event()
+        self._cut = asyncio.Event()
+        self._whole = asyncio.Event()
+        self._whole.set()
+
+    def cut(self) -> None:
+        """Close the stream, as a pulled cable would in the end, and open none until ``mend``."""
+        self._whole.clear()
+        self._cut.set()
+
+    def mend(self) -> None:
+        """Connect again."""
+        self._cut.clear()
+        self._whole.set()
 
     def send(self, envelope: HostEnvelope) -> None:
         """Queue a report for the open stream; without one it is dropped: the core repeats what matters."""
@@ -59,11 +83,13 @@ class Uplink:
         backoff_s = BACKOFF_S_MIN
         while True:
             opened = False
+            await self._whole.wait()
             try:
                 async with open_channel(self._address) as channel:
                     await asyncio.wait_for(channel.channel_ready(), timeout=5.0)
                     opened = True
-                    await self._attend(channel)
+                    if self._whole.is_set():
+                        await self._attend(channel)
             except TimeoutError:
                 _log.info("coordinator not reachable", address=self._address)
             except grpc.aio.AioRpcError as error:
@@ -79,16 +105,17 @@ class Uplink:
         self._outbox = outbox
         self._overflow.clear()
         overflow = asyncio.ensure_future(self._overflow.wait())
+        cut = asyncio.ensure_future(self._cut.wait())
         self._on_open()
         call = membership_pb2_grpc.MembershipStub(channel).Attend(_drain(outbox))
         reading = asyncio.ensure_future(self._read(call))
         try:
-            await asyncio.wait({reading, overflow}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, overflow, cut}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 await reading
         finally:
             self._outbox = None
-            for task in (reading, overflow):
+            for task in (reading, overflow, cut):
                 task.cancel()
             call.cancel()
             self._on_close()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ferry_types.messages import BeginOutgoing, HostEnvelope
+from ferry_types.networks import Network
 from ferry_types.quorum import PromiseRequest, Voter, VotingRecord, WitnessRecord
 from ferry_types.vms import VmSpec
 
@@ -27,11 +28,12 @@ class SetDeadline:
 
 @dataclass(frozen=True, slots=True)
 class SetBeat:
-    """Send ``Beat`` this often, and at once."""
+    """Send ``Beat`` this often, and at once. ``networks``: those of the cluster."""
 
     beat_s: float
     era: str
     cluster: str
+    networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from ferry_types.messages import HostOrder
 from ferry_types.quorum import VotingRecord
 
 _EVENTS: Mapping[type, Callable[[Turn, Any], None]] = {
+    inputs.NicsTurned: lease.on_nics_turned,
     inputs.Booted: images.on_booted,
     inputs.BootFailed: images.on_boot_failed,
     inputs.Halted: images.on_halted,

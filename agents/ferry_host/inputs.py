@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ferry_types.errors import Refusal
 from ferry_types.messages import HostOrder, MigrationProgress
 from ferry_types.migrations import MigrationFigures
+from ferry_types.networks import NicFault
 from ferry_types.quorum import PromiseRequest, VotingRecord, WitnessRecord
 
 
@@ -23,6 +24,13 @@ class OrderReceived:
     """Something came down the stream."""
 
     order: HostOrder
+
+
+@dataclass(frozen=True, slots=True)
+class NicsTurned:
+    """NICs went down or came up; ``down``: all that are down now."""
+
+    down: tuple[NicFault, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,7 @@ Event = (
     Connected
     | Disconnected
     | OrderReceived
+    | NicsTurned
     | Beat
     | LeaseTimer
     | Booted

@@ -8,10 +8,21 @@ from dataclasses import replace
 
 from ferry_host import images, moves, promises, voter
 from ferry_host.commands import HoldVcpu, SetBeat, SetDeadline
+from ferry_host.inputs import NicsTurned
 from ferry_host.state import INCOMING
 from ferry_host.turn import Turn
 from ferry_types.errors import failed
-from ferry_types.messages import ArmHandOff, Grant, Join, ProposeAbort, Renewal, VmRunning, Wait, Welcome
+from ferry_types.messages import (
+    ArmHandOff,
+    Grant,
+    Join,
+    NicsChanged,
+    ProposeAbort,
+    Renewal,
+    VmRunning,
+    Wait,
+    Welcome,
+)
 from ferry_types.profiles import LeaseTiming
 from ferry_types.quorum import Claim, VoteSet
 from ferry_types.vms import ImagePhase
@@ -80,8 +91,15 @@ def _join(turn: Turn) -> None:
             identity.version,
             tuple(state.images[name].report() for name in sorted(state.images)),
             state.paused_because,
+            state.nics_down,
         )
     )
+
+
+def on_nics_turned(turn: Turn, event: NicsTurned) -> None:
+    """NICs went down or came up: the coordinator chooses other networks. A join repeats it."""
+    turn.state.nics_down = event.down
+    turn.report(NicsChanged(event.down))
 
 
 def on_welcome(turn: Turn, welcome: Welcome) -> None:
@@ -93,7 +111,9 @@ def on_welcome(turn: Turn, welcome: Welcome) -> None:
     voter.on_lease_known(turn, welcome.lease_s)
     if state.term > state.votes.term:
         voter.keep(turn, state.votes.recording(state.term, state.votes.votes_number))
-    turn.do(SetBeat(welcome.beat_s, welcome.era, welcome.cluster))
+    turn.do(SetBeat(welcome.beat_s, welcome.era, welcome.cluster, welcome.networks))
+    if state.identity.capacity.nics:  # a join that has waited is out of date
+        turn.report(NicsChanged(state.nics_down))
     for image in list(state.images.values()):
         if image.phase is ImagePhase.RUNNING and not image.held and image.ran_at_s is not None:
             turn.report(VmRunning(image.name, image.epoch, image.arrived_by, image.ran_at_s))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ferry_types.errors import Refusal
 from ferry_types.messages import ImageReport, RaiseEpoch, SourceReleased
+from ferry_types.networks import NicFault
 from ferry_types.profiles import LeaseTiming
 from ferry_types.quorum import NO_VOTES, Claim, VoteSet, VotingRecord
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
@@ -139,6 +140,8 @@ class HostState:
     """VM -> highest epoch that this host will never run, and why (rule O2)."""
     ended_moves: dict[str, Refusal | SourceReleased] = field(default_factory=dict)
     """Moves that ended here -> what was reported, to repeat it; the oldest are forgotten."""
+
+    nics_down: tuple[NicFault, ...] = ()
 
     vote_set: VoteSet | None = None
     claim: Claim | None = None

@@ -110,6 +110,14 @@ async def find_node(admin: AdminStub, name: str) -> admin_pb2.Node:
     return answer.nodes[0]
 
 
+async def find_network(admin: AdminStub, name: str) -> admin_pb2.NetworkStatus:
+    """The network of that name. Raises FerryError(not_found)."""
+    answer = await admin.ListNetworks(admin_pb2.ListNetworksRequest(name=name), timeout=LOOK_S)
+    if not answer.networks:
+        raise FerryError(not_found(f"there is no network {name}", "ferry network list shows them"))
+    return answer.networks[0]
+
+
 def is_away(error: grpc.aio.AioRpcError) -> bool:
     """Whether the coordinator was not there, as opposed to having refused."""
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

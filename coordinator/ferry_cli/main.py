@@ -13,6 +13,7 @@ from ferry_cli.commands import (
     events,
     lab,
     migration,
+    network,
     node,
     quorum,
     report,
@@ -40,6 +41,8 @@ app.add_typer(run.witness_app, name="witness")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(node.app, name="node")
+app.add_typer(network.app, name="network")
+app.add_typer(network.nic_app, name="nic")
 app.add_typer(vm.app, name="vm")
 app.add_typer(migration.app, name="migration")
 app.command("events")(events.events)

@@ -17,6 +17,8 @@ UNKNOWN = "-"
 Row = tuple[str, ...]
 
 NODE_COLUMNS = ("NAME", "STATE", "VMS", "MEMORY USED", "MOVES", "ADDRESS", "INCARNATION")
+NETWORK_COLUMNS = ("NAME", "ROLE", "METRIC", "STATE", "MTU", "SUBNET", "FIRST CHOICE OF", "NICS", "REASON")
+NIC_COLUMNS = ("NODE", "NAME", "ADDRESS", "RATE", "LATENCY", "MTU", "RDMA", "TEAM", "STATE", "REASON")
 VM_COLUMNS = ("NAME", "STATE", "NODE", "EPOCH", "MEMORY", "WORKLOAD", "PRIORITY", "REASON")
 RATING_COLUMNS = ("NODE", "STARS", "REASON")
 PLANNED_MOVE_COLUMNS = ("VM", "MEMORY", "TARGET", "ESTIMATE")
@@ -64,6 +66,61 @@ def node_pairs(node: admin_pb2.Node) -> list[tuple[str, str]]:
     if node.HasField("drain"):
         pairs.append(("drain", f"{node.drain.state}: {drain_words(node.drain)}"))
     return [*pairs, ("reason", node.reason)] if node.reason else pairs
+
+
+def network_rows(networks: Iterable[admin_pb2.NetworkStatus]) -> list[Row]:
+    """``network list``."""
+    return [
+        (
+            network.name,
+            network.role,
+            _metric(network),
+            network.state,
+            str(network.mtu or UNKNOWN),
+            network.subnet or UNKNOWN,
+            ", ".join(network.carries) or UNKNOWN,
+            str(len(network.nics)),
+            network.reason or UNKNOWN,
+        )
+        for network in networks
+    ]
+
+
+def network_pairs(network: admin_pb2.NetworkStatus) -> list[tuple[str, str]]:
+    """``network show``, above the NICs."""
+    pairs = [
+        ("name", network.name),
+        ("role", network.role),
+        ("metric", _metric(network)),
+        ("state", network.state),
+        ("MTU", str(network.mtu or UNKNOWN)),
+        ("subnet", network.subnet or UNKNOWN),
+        ("first choice of", ", ".join(network.carries) or UNKNOWN),
+    ]
+    return [*pairs, ("reason", network.reason)] if network.reason else pairs
+
+
+def nic_rows(nics: Iterable[admin_pb2.NicStatus]) -> list[Row]:
+    """``network show``: the NICs."""
+    return [
+        (
+            status.node,
+            status.nic.name,
+            status.nic.address,
+            f"{status.nic.rate_bytes_per_s * 8 / 1e9:g} Gbit/s" if status.nic.rate_bytes_per_s else UNKNOWN,
+            f"{status.nic.latency_s * 1e6:g} us" if status.nic.latency_s else UNKNOWN,
+            str(status.nic.mtu),
+            "yes" if status.nic.rdma else "no",
+            status.nic.team or UNKNOWN,
+            status.state,
+            status.reason or UNKNOWN,
+        )
+        for status in nics
+    ]
+
+
+def _metric(network: admin_pb2.NetworkStatus) -> str:
+    return f"{network.metric} (automatic)" if network.auto_metric else str(network.metric)
 
 
 def drain_words(drain: admin_pb2.Drain) -> str:
@@ -266,6 +323,8 @@ def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
     """``migration show``: what the move did, pass by pass, and why."""
     figures = record.figures
     lines = [f"{record.id or 'plan'}: {record.vm} from {record.source} to {record.target}, {record.state}"]
+    if record.network:
+        lines.append(f"its pages go over network {record.network}")
     lines += [pass_line(figure) for figure in figures.passes]
     if figures.HasField("final"):
         lines.append(pass_line(figures.final))

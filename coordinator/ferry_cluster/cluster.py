@@ -15,6 +15,7 @@ from ferry_cluster import (
     isolation,
     membership,
     moves,
+    networks,
     ownership,
     quorum,
     requests,
@@ -46,10 +47,11 @@ from ferry_cluster.inputs import (
     WitnessFailed,
 )
 from ferry_cluster.invariants import check_state
+from ferry_cluster.network_views import NetworkView, network_views
 from ferry_cluster.placement import Room, rate_hosts
 from ferry_cluster.plans import DrainPlan, DrainView, HostRating
 from ferry_cluster.records import NodeRecord, Record
-from ferry_cluster.refusals import no_migration, no_node, no_vm
+from ferry_cluster.refusals import no_migration, no_network, no_node, no_vm
 from ferry_cluster.state import Attendance, ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
 from ferry_cluster.views import (
@@ -72,6 +74,7 @@ from ferry_types.messages import (
     LossAcknowledged,
     MigrationFailed,
     MigrationProgress,
+    NicsChanged,
     OrderRefused,
     ProposeAbort,
     RaiseEpoch,
@@ -119,6 +122,7 @@ _REPORTS: Mapping[type, Callable[[Turn, NodeRecord, Any], None]] = {
     SourceReleased: moves.on_source_released,
     LossAcknowledged: rounds.on_acknowledged,
     VotesRecorded: quorum.on_votes_recorded,
+    NicsChanged: networks.on_nics_changed,
 }
 
 
@@ -177,6 +181,8 @@ class Cluster:
             ownership.place_waiting(turn)
         if ticked:
             failback.send_back(turn)
+        if turn.may_change_paths:
+            moves.end_unreachable(turn)
         if ticked or turn.may_empty_nodes:
             drain.advance(turn)
         if turn.may_free_slots:
@@ -233,6 +239,17 @@ class Cluster:
         if name not in self.state.nodes:
             raise FerryError(no_node(name))
         return node_view(self.state, name, self.state.memory_used_bytes()[name])
+
+    def network_views(self) -> list[NetworkView]:
+        """All networks, the most preferred first."""
+        return network_views(self.settings, self.state)
+
+    def network_view(self, name: str) -> NetworkView:
+        """One network. Raises FerryError (not found)."""
+        for view in self.network_views():
+            if view.name == name:
+                return view
+        raise FerryError(no_network(name))
 
     def quorum_view(self) -> QuorumView:
         """Who has a vote."""

@@ -11,7 +11,7 @@ A lease is counted here from *receiving* a renewal, at the host from *sending* i
 
 from dataclasses import replace
 
-from ferry_cluster import isolation, moves, ownership, quorum, rounds
+from ferry_cluster import isolation, moves, networks, ownership, quorum, rounds
 from ferry_cluster.records import NodeRecord
 from ferry_cluster.roles import level_problem
 from ferry_cluster.state import EVERY_SESSION, Attendance, PendingJoin
@@ -104,6 +104,8 @@ def _join_problem(turn: Turn, known: NodeRecord | None, envelope: HostEnvelope, 
             )
     if (problem := level_problem(turn.settings, join.name, join.capacity.level)) is not None:
         return problem
+    if (problem := networks.join_problem(turn.settings, turn.state, join)) is not None:
+        return problem
     if known is None:
         limit = turn.settings.rules.nodes_max
         if len(turn.state.nodes) >= limit:
@@ -138,10 +140,14 @@ def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
         paused=known is not None and known.paused,
         losses_us=() if known is None else known.losses_us,
         quarantined_until_us=0 if known is None else known.quarantined_until_us,
+        nics_down=networks.faults_of(join),
     )
+    nics_down = () if known is None else known.nics_down
     if record != known:
         turn.write(record)
-        turn.log(NODE_UP, f"node {join.name} is up at {join.address}", join.name)
+        if replace(record, nics_down=nics_down) != known:
+            turn.log(NODE_UP, f"node {join.name} is up at {join.address}", join.name)
+        networks.tell_changes(turn, record, nics_down)
     if join.paused_because:
         turn.log(QUORUM_LOST, f"{join.name} had paused its VMs: {join.paused_because}", join.name)
     rounds.close(turn, join.name)
@@ -151,7 +157,8 @@ def _admit(turn: Turn, stream: int, envelope: HostEnvelope, join: Join) -> None:
     lost_session = 0 if new_life else former.lost_session
     turn.attend(join.name, Attendance(envelope.session, stream, lease_until, lost_session))
     timing = turn.settings.timing
-    welcome = Welcome(turn.settings.cluster, timing.beat_s, timing.lease_s, turn.settings.era)
+    settings = turn.settings
+    welcome = Welcome(settings.cluster, timing.beat_s, timing.lease_s, settings.era, settings.networks)
     turn.needs_term()
     turn.order(join.name, welcome)
     _forget_refusals(turn, join.name)

@@ -15,10 +15,11 @@ target has not raised its epoch, which the source's compare-and-raise finds out.
 
 from dataclasses import replace
 
-from ferry_cluster import ownership
+from ferry_cluster import networks, ownership
 from ferry_cluster.records import MigrationRecord, NodeRecord, Origin, Ownership
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
+from ferry_types.errors import Refusal
 from ferry_types.events import (
     MIGRATION_ARRIVED,
     MIGRATION_BEGUN,
@@ -30,6 +31,7 @@ from ferry_types.events import (
     MIGRATION_LONG_PAUSE,
     MIGRATION_PAUSE,
     MIGRATION_SUCCEEDED,
+    PATH_DOWNGRADED,
     VM_MOVING,
 )
 from ferry_types.limits import PAGE_SIZE
@@ -53,6 +55,7 @@ from ferry_types.messages import (
     VmRunning,
 )
 from ferry_types.migrations import ENDED, MigrationFigures, MigrationState
+from ferry_types.networks import Traffic
 from ferry_types.vms import ImagePhase
 
 _GIVEN_BACK = frozenset({Origin.ABORT, Origin.TAKE_BACK})
@@ -77,19 +80,27 @@ def slots_wanting(settings: ClusterSettings, state: ClusterState, move: Migratio
         if used[host] >= slot_limit(settings, state, host)
     ]
     reason = f"waits for a free slot on {' and '.join(full)}" if full else "waits for its turn"
+    if (problem := networks.path_problem(settings, state, move.source, move.target)) is not None:
+        reason = f"waits for a network: {problem.message}"
     return replace(move, reason=reason)
 
 
 def start_queued(turn: Turn) -> None:
     """Start queued moves that have a slot on both hosts, first come first served.
 
-    A move that must wait keeps its claim on both hosts: no later one overtakes it there.
+    A move that must wait keeps its claim on both hosts: no later one overtakes it there. One that has no
+    network waits, too, but in nobody's way.
     """
     used = turn.state.slots_used()
+    paths: dict[tuple[str, str], Refusal | None] = {}
     for move in turn.state.active_migrations():
         if move.state is not MigrationState.QUEUED:
             continue
         hosts = (move.source, move.target)
+        if hosts not in paths:
+            paths[hosts] = networks.path_problem(turn.settings, turn.state, *hosts)
+        if paths[hosts] is not None:
+            continue
         free = all(used[host] < slot_limit(turn.settings, turn.state, host) for host in hosts)
         for host in hosts:
             used[host] += 1
@@ -102,17 +113,40 @@ def start_queued(turn: Turn) -> None:
             _order_prepare(turn, move)
 
 
+def end_unreachable(turn: Turn) -> None:
+    """End queued moves that no admin has asked for once no network leads to their targets.
+
+    Whoever has asked for them, such as a drain, looks for another host.
+    """
+    for move in turn.state.active_migrations():
+        if move.state is MigrationState.QUEUED and move.cause:
+            problem = networks.path_problem(turn.settings, turn.state, move.source, move.target)
+            if problem is not None:
+                end(turn, move, MigrationState.FAILED, problem.message)
+
+
 def _order_prepare(turn: Turn, move: MigrationRecord) -> None:
     spec = turn.state.vms[move.vm].spec
     turn.order(move.target, PrepareIncoming(move.id, move.token, spec, move.epoch, move.source))
 
 
 def _order_begin(turn: Turn, move: MigrationRecord) -> None:
+    """Have the source copy, over the best network that leads to the target now; without one, it is over."""
+    problem = networks.path_problem(turn.settings, turn.state, move.source, move.target)
+    if problem is not None:
+        end(turn, move, MigrationState.FAILED, problem.message)
+        return
     address = turn.state.nodes[move.target].address
+    ways = networks.routes(turn.settings, turn.state, move.source, move.target, Traffic.MIGRATION)
+    over = networks.network_of(turn.state, move.source, ways)
+    if over != move.network:
+        turn.write(replace(move, network=over))
     turn.order(
         move.source,
-        BeginOutgoing(move.id, move.token, move.vm, move.epoch, move.target, address, move.options),
+        BeginOutgoing(move.id, move.token, move.vm, move.epoch, move.target, address, move.options, ways),
     )
+    if why := networks.downgrade(turn.settings, turn.state, move):
+        turn.log(PATH_DOWNGRADED, f"{move.id} of {move.vm}: {why}", move.source, move.vm)
 
 
 def _active(turn: Turn, migration_id: str) -> MigrationRecord | None:
@@ -126,8 +160,7 @@ def on_incoming_prepared(turn: Turn, node: NodeRecord, message: IncomingPrepared
     if move is None or move.target != node.name:
         turn.order(node.name, CancelMigration(message.migration_id, "the move has ended"))
     elif move.state is MigrationState.PREPARING:
-        turn.move_to(move, MigrationState.COPYING)
-        _order_begin(turn, move)
+        _order_begin(turn, turn.move_to(move, MigrationState.COPYING))
 
 
 def on_progress(turn: Turn, node: NodeRecord, message: MigrationProgress) -> None:

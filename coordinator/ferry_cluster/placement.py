@@ -7,6 +7,7 @@ earlier it comes among the preferred owners; then the more memory it has free; t
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
+from ferry_cluster import networks
 from ferry_cluster.plans import STARS_MAX, HostRating
 from ferry_cluster.records import NodeRecord, VmRecord
 from ferry_cluster.state import ClusterSettings, ClusterState
@@ -15,7 +16,7 @@ from ferry_types.eras import Era
 from ferry_types.errors import Refusal, refused
 from ferry_types.units import format_size
 
-_TEMPORARY = frozenset({"node up", "node paused", "memory", "anti-affinity", "vms per node"})
+_TEMPORARY = frozenset({"node up", "node paused", "network path", "memory", "anti-affinity", "vms per node"})
 """Rules that time may lift."""
 
 
@@ -39,6 +40,7 @@ class Room:
         self._classes: dict[tuple[str, str], int] = {}
         self._settled: dict[str, list[VmRecord]] | None = None
         self._being_made: dict[str, str] = {}
+        self._paths: dict[tuple[str, str], Refusal | None] = {}
         for vm, owner in state.owners.items():
             if owner.node is not None:
                 self.give(state.vms[vm], owner.node)
@@ -91,6 +93,13 @@ class Room:
     def free_bytes(self, node: str) -> int:
         """Memory that no VM has, or is on its way to."""
         return self.state.nodes[node].capacity.memory_bytes - self.used_bytes[node]
+
+    def path_problem(self, source: str, target: str) -> Refusal | None:
+        """Why no live migration gets from one host to another; found out once for each pair."""
+        if (source, target) not in self._paths:
+            problem = networks.path_problem(self.settings, self.state, source, target)
+            self._paths[source, target] = problem
+        return self._paths[source, target]
 
     def shared_classes(self, vm: VmRecord, node: str) -> tuple[str, ...]:
         """Anti-affinity classes of the VM that another VM there has, too."""
@@ -193,6 +202,13 @@ def functional_level(room: Room, wish: Wish, node: NodeRecord) -> Refusal | None
     return refused("functional level", what, "choose a node of the same level or a later one")
 
 
+def network_path(room: Room, wish: Wish, node: NodeRecord) -> Refusal | None:
+    """A network that may carry live migration must lead there."""
+    if wish.source is None or wish.source.name == node.name:
+        return None
+    return room.path_problem(wish.source.name, node.name)
+
+
 def vms_per_node(room: Room, _wish: Wish, node: NodeRecord) -> Refusal | None:
     """So many VMs does a host of this era run."""
     limit = room.settings.rules.vms_per_node_max
@@ -242,6 +258,7 @@ RULES: list[Rule] = [
     processor_vendor,
     processor_generation,
     functional_level,
+    network_path,
     vms_per_node,
     memory,
     anti_affinity,

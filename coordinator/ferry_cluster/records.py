@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from ferry_types.drains import DrainState, Stuck
 from ferry_types.migrations import MigrationFigures, MigrationOptions, MigrationState
+from ferry_types.networks import NicFault
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import NO_RULES, RoleRules
 from ferry_types.vms import Capacity, VmSpec
@@ -20,6 +21,7 @@ class NodeRecord:
 
     ``paused``: it runs what it has, and gets nothing more. ``losses_us``: when it was lost of late, and until
     when it is kept out for that; Unix time, microseconds. ``away``: it has left unasked, which was counted.
+    ``nics_down``: those of its NICs that it last said were down.
     """
 
     name: str
@@ -34,6 +36,7 @@ class NodeRecord:
     losses_us: tuple[int, ...] = ()
     quarantined_until_us: int = 0
     away: bool = False
+    nics_down: tuple[NicFault, ...] = ()
 
     @property
     def key(self) -> str:
@@ -157,7 +160,8 @@ class QuorumRecord:
 class MigrationRecord:
     """One move, from request to end. ``epoch`` is the source's; a commit or an abort raises it.
 
-    ``cause``: what asked for it if no admin did (drain, failback).
+    ``cause``: what asked for it if no admin did (drain, failback). ``network``: over which its pages go, once
+    they do; empty also if one of its hosts has no NICs.
     """
 
     id: str
@@ -174,6 +178,7 @@ class MigrationRecord:
     cause: str = ""
     figures: MigrationFigures | None = None
     total_s: float | None = None
+    network: str = ""
 
     @property
     def number(self) -> int:

@@ -13,6 +13,11 @@ def no_node(name: str) -> Refusal:
     return not_found(f"there is no node {name}", "ferry node list shows those that exist")
 
 
+def no_network(name: str) -> Refusal:
+    """There is no network of that name."""
+    return not_found(f"there is no network {name}", "ferry network list shows those that exist")
+
+
 def no_migration(migration_id: str) -> Refusal:
     """There is no move with that id."""
     return not_found(f"there is no migration {migration_id}", "ferry migration list shows them")

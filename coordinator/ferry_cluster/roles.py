@@ -5,7 +5,7 @@ A rule that names what does not exist, or that contradicts another, is refused, 
 
 from dataclasses import fields, replace
 
-from ferry_cluster import moves
+from ferry_cluster import moves, networks
 from ferry_cluster.inputs import SetPolicy, SetVm
 from ferry_cluster.records import PolicyRecord, VmRecord
 from ferry_cluster.refusals import no_vm
@@ -103,7 +103,7 @@ def _era_problem(settings: ClusterSettings, state: ClusterState) -> Refusal | No
         if count > limit:
             words = f"the cluster has {count} {what}, and era {settings.era} allows {limit}"
             return refused("era", words, "choose a later era: --era")
-    return None
+    return networks.start_problem(settings, state)
 
 
 def level_problem(settings: ClusterSettings, node: str, level: str) -> Refusal | None:

@@ -23,6 +23,7 @@ from ferry_cluster.records import (
 from ferry_types.eras import RULES, Era, EraRules
 from ferry_types.messages import HostEnvelope, MigrationProgress
 from ferry_types.migrations import ENDED, MigrationState
+from ferry_types.networks import Network
 from ferry_types.profiles import LeaseTiming
 from ferry_types.quorum import VoteSet, WitnessPromise
 from ferry_types.roles import Failback
@@ -39,6 +40,7 @@ class ClusterSettings:
     """An admin has overridden quorum: unsafe, until this reign ends."""
     seed: str = ""
     """Random; tokens of moves that no admin has asked for are made from it."""
+    networks: tuple[Network, ...] = ()
 
     @property
     def rules(self) -> EraRules:
@@ -181,6 +183,8 @@ class ClusterState:
     witness: WitnessView = WitnessView()
     vote_set: VoteSet | None = None
     """The vote set in effect with its addresses, worked out when first asked for; None: anew."""
+    network_metrics: tuple[tuple[int, Network], ...] | None = None
+    """Networks with the metrics in effect, the lowest first, worked out when first asked for; None: anew."""
 
     @classmethod
     def from_records(cls, records: Iterable[Record]) -> "ClusterState":
@@ -202,6 +206,7 @@ class ClusterState:
             case NodeRecord():
                 self.nodes[record.name] = record
                 self.vote_set = None
+                self.network_metrics = None
             case QuorumRecord():
                 self.quorum = record
                 self.vote_set = None

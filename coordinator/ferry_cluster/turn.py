@@ -98,6 +98,7 @@ class Turn:
             case NodeRecord():
                 del self.state.nodes[record.name]
                 self.state.vote_set = None
+                self.state.network_metrics = None
             case VmRecord():
                 self.state.forget_vm(record.spec.name)
             case Ownership():
@@ -213,6 +214,11 @@ class Turn:
     def may_change_votes(self) -> bool:
         """Whether other votes might be wanted now: a node, or what an admin has chosen, has changed."""
         return any(key.startswith(("node/", "quorum")) for key in self._writes)
+
+    @property
+    def may_change_paths(self) -> bool:
+        """Whether a network might have been cut now: a node has changed."""
+        return any(key.startswith("node/") for key in self._writes)
 
     @property
     def may_free_room(self) -> bool:

@@ -119,6 +119,16 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         await self._driver.ask(lambda number: EvictNode(number, name, request.force))
         return last
 
+    async def ListNetworks(
+        self, request: admin_pb2.ListNetworksRequest, _context: _Context
+    ) -> admin_pb2.NetworkList:
+        """All networks, or the named one."""
+        name = checked_name(request.name, "network name") if request.name else ""
+        views = await self._driver.read(
+            lambda cluster: [cluster.network_view(name)] if name else cluster.network_views()
+        )
+        return admin_pb2.NetworkList(networks=[to_proto(view, admin_pb2.NetworkStatus) for view in views])
+
     async def ShowQuorum(self, _request: admin_pb2.QuorumQuery, _context: _Context) -> admin_pb2.Quorum:
         """Who has a vote, and how many it takes."""
         return to_proto(await self._driver.read(lambda cluster: cluster.quorum_view()), admin_pb2.Quorum)

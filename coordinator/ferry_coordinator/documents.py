@@ -133,6 +133,39 @@ def rules_view(rules: common_pb2.RoleRules) -> View:
     }
 
 
+def network_view(network: admin_pb2.NetworkStatus) -> View:
+    """A network, as ``network list`` and ``network show`` print it."""
+    return {
+        "name": network.name,
+        "role": network.role,
+        "metric": network.metric,
+        "auto_metric": network.auto_metric,
+        "subnet": network.subnet or None,
+        "state": network.state,
+        "mtu": network.mtu or None,
+        "carries": list(network.carries),
+        "nics": [nic_view(status.node, status.nic, status.state, status.reason) for status in network.nics],
+        "reason": network.reason or None,
+    }
+
+
+def nic_view(node: str, nic: common_pb2.Nic, state: str, reason: str) -> View:
+    """A NIC of a node, as ``network show``, ``nic down`` and ``nic up`` print it."""
+    return {
+        "node": node,
+        "name": nic.name,
+        "network": nic.network,
+        "address": nic.address,
+        "rate_bytes_per_s": nic.rate_bytes_per_s or None,
+        "latency_s": nic.latency_s,
+        "mtu": nic.mtu,
+        "rdma": nic.rdma,
+        "team": nic.team or None,
+        "state": state,
+        "reason": reason or None,
+    }
+
+
 def quorum_view(quorum: admin_pb2.Quorum) -> View:
     """Who has a vote, as ``quorum show`` prints it."""
     return {
@@ -214,6 +247,7 @@ def migration_view(record: admin_pb2.MigrationRecord) -> View:
         "blackout_allowed_s": options.blackout_allowed_s,
         "requested_at": rfc3339(record.requested_at_us) if record.requested_at_us else None,
         "cause": record.cause or None,
+        "network": record.network or None,
     }
 
 

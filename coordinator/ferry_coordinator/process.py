@@ -97,6 +97,7 @@ async def _reign(
         settings.timing,
         settings.force_quorum,
         seed=secrets.token_hex(SEED_BYTES),
+        networks=settings.network,
     )
     journal, records = await Journal.begin(
         store, lambda former: start_problem(cluster_settings, ClusterState.from_records(former))

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ferry_types.eras import Era
 from ferry_types.names import validate_name
+from ferry_types.network_words import parse_network
+from ferry_types.networks import Network, NetworkRole, networks_problem
 from ferry_types.profiles import PROFILES, LeaseTiming
 from ferry_types.resiliency import RESILIENCY_PERIOD_S, timing_of
-from ferry_wire.process_settings import DirectoryPath, Duration, ObservedSettings, Shown
+from ferry_wire.process_settings import DirectoryPath, Duration, ObservedSettings, Shown, repeated
 
 PROGRAM: Final = "ferry coordinator run"
 
@@ -47,6 +49,16 @@ class CoordinatorSettings(ObservedSettings):
         "word; only when you know that the hosts that do not join are dead",
     )
     era: Era = Field(default=Era.WS2012R2, description="functional level of the cluster")
+    network: Annotated[
+        tuple[Network, ...],
+        NoDecode,
+        BeforeValidator(repeated(parse_network)),
+        Shown(f"name=NAME,role={'|'.join(NetworkRole)}[,metric=NUMBER][,subnet=SUBNET]"),
+    ] = Field(
+        default=(),
+        description="a network that hosts may have NICs of (may be given several times); the lowest metric "
+        "is preferred, and without one the cluster works it out",
+    )
     resiliency_period: Duration | None = Field(
         default=None,
         description="era 2016: how long a silent node's VMs are left alone before it is given up; else "
@@ -59,6 +71,12 @@ class CoordinatorSettings(ObservedSettings):
             timing_of(self.profile, self.era, self.resiliency_period)
         except ValueError as problem:
             raise ValueError(f"--resiliency-period: {problem}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _has_sound_networks(self) -> Self:
+        if (problem := networks_problem(self.network)) is not None:
+            raise ValueError(f"--network: {problem.message}; {problem.hint} ({problem.rule})")
         return self
 
     @property

@@ -1,9 +1,9 @@
 """The event log's rows, with the Windows log, source, level and ID where one exists.
 
-Logs and levels of 1011, 1069, 1135, 1137, 1177, 1205, 1251, 1254, 1672, 1673, 1675, 1677, 1680 and 1681 are
-those of "Failover Clustering system log events" (Microsoft Learn). Of the others the IDs are documented; the
-levels of 1153, 1154, 1641, 20413, 20417, 20418, 21024 and 21502, and the log of 1153 and 1154, are not, and
-are what fits.
+Logs and levels of 1011, 1069, 1127, 1130, 1135, 1137, 1177, 1205, 1251, 1254, 1672, 1673, 1675, 1677, 1680
+and 1681 are those of "Failover Clustering system log events" (Microsoft Learn). Of the others the IDs are
+documented; the levels of 1153, 1154, 1641, 20413, 20417, 20418, 21024 and 21502, and the log of 1153 and
+1154, are not, and are what fits.
 """
 
 from dataclasses import dataclass
@@ -60,6 +60,11 @@ COORDINATOR_UP = EventKind("Hyperferry", "Coordinator", Level.INFORMATION, 0)
 VM_CHANGED = EventKind("Hyperferry", "VirtualMachine", Level.INFORMATION, 0)
 VM_OUSTED = EventKind("System", _CLUSTERING, Level.WARNING, 1251)
 FAILOVER_THRESHOLD = EventKind("System", _CLUSTERING, Level.ERROR, 1254)
+NIC_FAILED = EventKind("System", _CLUSTERING, Level.ERROR, 1127)
+NIC_UP = EventKind("Hyperferry", "Network", Level.INFORMATION, 0)
+NETWORK_DOWN = EventKind("System", _CLUSTERING, Level.ERROR, 1130)
+NETWORK_UP = EventKind("Hyperferry", "Network", Level.INFORMATION, 0)
+PATH_DOWNGRADED = EventKind("Hyperferry", "Network", Level.WARNING, 0)
 POLICY_CHANGED = EventKind("Hyperferry", "Coordinator", Level.INFORMATION, 0)
 NODE_PAUSED = EventKind("Hyperferry", "Membership", Level.INFORMATION, 0)
 NODE_ISOLATED = EventKind("System", _CLUSTERING, Level.WARNING, 1673)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ferry_types.errors import Refusal
 from ferry_types.migrations import MigrationFigures, MigrationOptions
+from ferry_types.networks import Network, NicFault
 from ferry_types.quorum import VoteSet
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
 
@@ -27,7 +28,10 @@ class ImageReport:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The host's identity and inventory, when the stream opens and when a session begins."""
+    """The host's identity and inventory, when the stream opens and when a session begins.
+
+    ``nics_down``: those of its NICs that are down.
+    """
 
     name: str
     uuid: str
@@ -37,6 +41,7 @@ class Join:
     version: str
     images: tuple[ImageReport, ...]
     paused_because: str = ""
+    nics_down: tuple[NicFault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,13 @@ class VotesRecorded:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class NicsChanged:
+    """NICs of the host went down or came up; ``down``: all that are down now."""
+
+    down: tuple[NicFault, ...]
+
+
 FromHost = (
     Join
     | Renewal
@@ -176,6 +188,7 @@ FromHost = (
     | SourceReleased
     | LossAcknowledged
     | VotesRecorded
+    | NicsChanged
 )
 
 
@@ -193,12 +206,13 @@ class HostEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Renewals may begin."""
+    """Renewals may begin. ``networks``: those of the cluster."""
 
     cluster: str
     beat_s: float
     lease_s: float
     era: str
+    networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from ferry_types.limits import PAGE_SIZE, VM_MEMORY_BYTES_MAX, VM_MEMORY_BYTES_MIN
 from ferry_types.names import validate_name
+from ferry_types.networks import Nic, Team
 from ferry_types.roles import SWITCH_DEFAULT, Priority
 from ferry_types.workloads import FillSpec, WorkloadSpec
 
@@ -86,6 +87,8 @@ class Capacity:
     switches: tuple[str, ...] = (SWITCH_DEFAULT,)
     domain: str = DOMAIN_DEFAULT
     level: str = ""
+    nics: tuple[Nic, ...] = ()
+    teams: tuple[Team, ...] = ()
 
 
 class ImagePhase(StrEnum):

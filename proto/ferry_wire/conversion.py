@@ -30,6 +30,7 @@ from ferry_types.errors import FerryError, malformed
 from ferry_types.messages import HostEnvelope, HostOrder
 from ferry_types.migrations import MigrationOptions
 from ferry_types.names import validate_name
+from ferry_types.networks import Network, Nic, Team
 from ferry_types.roles import RoleChanges, RoleRules
 from ferry_types.vms import VmSpec
 
@@ -47,6 +48,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "name": "name",
     "node": "node name",
     "vm": "VM name",
+    "nic": "NIC name",
     "source": "node name",
     "target": "node name",
     "cluster": "cluster name",
@@ -55,7 +57,7 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 """Fields that hold a name, in whatever message, and what to call it."""
 
-_VALIDATED: Final = (VmSpec, MigrationOptions, RoleRules, RoleChanges)
+_VALIDATED: Final = (VmSpec, MigrationOptions, RoleRules, RoleChanges, Nic, Team, Network)
 """Values that know their own ranges."""
 
 

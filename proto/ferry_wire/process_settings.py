@@ -9,6 +9,7 @@ that says which setting it is, and exit code 2.
 import argparse
 import sys
 import tomllib
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -84,6 +85,25 @@ Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0), Shown("DURA
 """Seconds, written with a unit (``250ms``, ``10s``)."""
 
 FilePath = Annotated[Path, AfterValidator(Path.expanduser), Shown("FILE")]
+REPEATED: Final = ";"
+"""Between the values of a setting that may be given several times, in an environment variable."""
+
+
+def repeated(parse: Callable[[object], object]) -> Callable[[object], object]:
+    """A validator for a tuple of values: an option given several times, or a list in the file."""
+
+    def read(given: object) -> object:
+        if isinstance(given, str):
+            given = given.split(REPEATED)
+        elif isinstance(given, Mapping):
+            given = [given]
+        if not isinstance(given, Sequence):
+            raise ValueError(f"{given!r} is no list of values")
+        return tuple(parse(each) for each in given)
+
+    return read
+
+
 DirectoryPath = Annotated[Path, AfterValidator(Path.expanduser), Shown("DIR")]
 
 
@@ -114,7 +134,7 @@ class ProcessSettings(BaseSettings):
         return init_settings, env_settings, _ConfigFile(settings_cls)
 
     @classmethod
-    def read(cls, options: Mapping[str, str | bool]) -> Self:
+    def read(cls, options: Mapping[str, str | bool | list[str]]) -> Self:
         """The settings with these given as options. Raises FerryError for a bad value or file."""
         try:
             return cls(**options)  # type: ignore[arg-type] # validators take what options hold
@@ -203,9 +223,10 @@ def _parser(settings: type[ProcessSettings], program: str) -> argparse.ArgumentP
         if field.annotation is bool:
             parser.add_argument(option, dest=name, action="store_true", default=None, help=field.description)
         else:
+            action = "append" if typing.get_origin(field.annotation) is tuple else "store"
             # argparse takes per cent signs for its own.
             described = f"{field.description}{_shown_default(field)}".replace("%", "%%")
-            parser.add_argument(option, dest=name, metavar=_metavar(field), help=described)
+            parser.add_argument(option, dest=name, metavar=_metavar(field), help=described, action=action)
     return parser
 
 
@@ -225,7 +246,7 @@ def _shown_default(field: FieldInfo) -> str:
     if field.is_required():
         return " (required)"
     default = field.get_default(call_default_factory=True, validated_data={})
-    if default is None or default == "":
+    if default is None or default in ("", ()):
         return ""
     is_size = any(isinstance(marker, Shown) and marker.metavar == "SIZE" for marker in field.metadata)
     return f" (default: {format_size(default).replace(' ', '') if is_size else default})"

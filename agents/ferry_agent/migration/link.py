@@ -77,7 +77,9 @@ class SourceLink:
             raise FerryError(refusal_of(error, self._order.target_address)) from error
 
     def _connect(self, options: Options) -> grpc.aio.Channel:
-        self._channels.append(open_channel(self._order.target_address, options))
+        routes = self._order.routes
+        address = routes[0].address if routes else self._order.target_address
+        self._channels.append(open_channel(address, options))
         return self._channels[-1]
 
     def _read(self, reading: Coroutine[Any, Any, None]) -> None:

@@ -2,7 +2,8 @@
 
 import signal
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,8 +13,14 @@ from ferry_cli.lab.state import LabSpec, lab_directory
 from ferry_cli.options import DirectoryOption, OutputOption, duration, size
 from ferry_cli.output import Output, print_document, say, tell
 from ferry_types.eras import Era
+from ferry_types.errors import ErrorCode, FerryError, Refusal, failed
 from ferry_types.limits import MIGRATION_LIMIT_DEFAULT, MIGRATION_LIMIT_MAX
 from ferry_types.resiliency import timing_of
+
+if TYPE_CHECKING:
+    from ferry_cli.topology.model import Topology
+
+HOSTS_DEFAULT: Final = 3
 
 app = typer.Typer(help="A whole cluster on this machine, of real processes.")
 
@@ -38,7 +45,17 @@ _EFFECTS = {Signal.KILL: "was killed", Signal.STOP: "is stopped", Signal.CONT: "
 
 @app.command()
 def up(
-    hosts: Annotated[int, typer.Option(min=1, max=64, help="Number of hosts.")] = 3,
+    hosts: Annotated[
+        int | None, typer.Option(min=1, max=64, help=f"Number of hosts; else {HOSTS_DEFAULT}.")
+    ] = None,
+    topology: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A YAML file with hosts, NICs, networks and VMs, in place of --hosts; ferry lab schema "
+            "prints what it may have.",
+        ),
+    ] = None,
     era: Annotated[Era, typer.Option(help="The cluster's functional level.")] = Era.WS2012R2,
     profile: Annotated[
         Profile, typer.Option(help="fast: beat 250 ms, lease 2 s; windows: beat 1 s, lease 5 s.")
@@ -70,8 +87,9 @@ def up(
 
     A directory where a lab was before goes on with that lab's cluster, its VMs and events included.
     """
+    described = _read_topology(topology, hosts)
     spec = LabSpec(
-        hosts=hosts,
+        hosts=HOSTS_DEFAULT if hosts is None else hosts,
         era=era,
         profile=profile.value,
         memory_bytes=size(memory, "--memory"),
@@ -82,11 +100,27 @@ def up(
         resiliency_period_s=_resiliency_period_s(resiliency_period, profile, era),
     )
     where = lab_directory(directory)
-    lab = interrupts.run(lifecycle.up(where, spec, say))
+    if described is None:
+        lab = interrupts.run(lifecycle.up(where, spec, say))
+    else:
+        from ferry_cli.topology import starting
+
+        lab = interrupts.run(starting.up(where, spec, described, say))
     if output is Output.JSON:
         print_document(status.status_view(where, lab, interrupts.run(lifecycle.nodes(lab))))
     else:
         tell(f"the lab is up in {where}; its logs are in {where / 'logs'}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of topology files, for editors and other programs.
+
+    PowerShell has no such cmdlet.
+    """
+    from ferry_cli.topology.schema import published
+
+    tell(published().rstrip("\n"))
 
 
 @app.command("status")
@@ -161,6 +195,25 @@ def start(
         print_document(view)
     else:
         tell(f"{process} (pid {view['pid']}) is up at {started.address}")
+
+
+def _read_topology(file: Path | None, hosts: int | None) -> "Topology | None":
+    """The topology of a file, if one was named. Raises FerryError: malformed, failed if it cannot be read."""
+    if file is None:
+        return None
+    if hosts is not None:
+        raise typer.BadParameter("a topology file has its own hosts: leave --hosts out", param_hint="--hosts")
+    from ferry_cli.topology import model
+    from ferry_sim.scenarios.document import Malformed
+
+    try:
+        return model.read(file)
+    except OSError as problem:
+        raise FerryError(failed(f"{file} cannot be read: {problem.strerror}")) from None
+    except Malformed as problem:
+        what = "\n  ".join(f"{file}: {each}" for each in problem.problems)
+        hint = "ferry lab schema prints what a file may have"
+        raise FerryError(Refusal(ErrorCode.MALFORMED, what, hint, problem.rule)) from None
 
 
 def _resiliency_period_s(text: str | None, profile: Profile, era: Era) -> float | None:

@@ -51,6 +51,8 @@ def start_coordinator(directory: Path, spec: LabSpec, broker: str) -> LabProcess
         resiliency_period="" if spec.resiliency_period_s is None else f"{spec.resiliency_period_s}s",
         broker=broker,
     )
+    for network in spec.networks:
+        command = (*command, "--network", network)
     return _start(directory, COORDINATOR, Kind.COORDINATOR, command)
 
 
@@ -67,7 +69,11 @@ def start_agent(directory: Path, node: LabNode, spec: LabSpec, lab: Lab) -> LabP
         "memory": f"{spec.memory_bytes}B",
         "migration_limit": str(spec.migration_limit),
     }
-    command = _module("ferry_agent.watchdog", **{**options, **dict(node.options)})
+    options |= {option: value for option, value in node.options if option in options}
+    command = _module("ferry_agent.watchdog", **options)
+    for option, value in node.options:
+        if option not in options and value:
+            command = (*command, f"--{option.replace('_', '-')}", value)
     if spec.failpoints:
         command = (*command, "--failpoints")
     if spec.trace:

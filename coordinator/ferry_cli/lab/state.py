@@ -46,7 +46,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabNode:
-    """A host of a lab. ``options``: of its agent, with their values, in place of what all others have."""
+    """A host of a lab.
+
+    ``options``: of its agent, with their values, in place of what all others have; some of them repeatedly.
+    """
 
     name: str
     options: tuple[tuple[str, str], ...] = ()
@@ -71,6 +74,8 @@ class LabSpec:
     resiliency_period_s: float | None = None
     nodes: tuple[LabNode, ...] = ()
     """Hosts that have names and options of their own; none: as many as ``hosts`` says, all alike."""
+    networks: tuple[str, ...] = ()
+    """Networks as the coordinator is told them."""
 
     @property
     def all_nodes(self) -> tuple[LabNode, ...]:
@@ -225,7 +230,14 @@ def _lab(document: dict[str, Any]) -> Lab:
         if not all(isinstance(number, int) for number in numbers):
             raise ValueError("a process ID or a start time is not a number")
     return Lab(
-        LabSpec(**{**spec, "era": Era(spec["era"]), "nodes": nodes}),
+        LabSpec(
+            **{
+                **spec,
+                "era": Era(spec["era"]),
+                "nodes": nodes,
+                "networks": tuple(spec.get("networks", ())),
+            }
+        ),
         tuple(
             LabProcess(
                 name=entry["name"],

@@ -1,23 +1,26 @@
-"""A scenario's YAML, read with care: plain values only, none of them twice, each with its line.
+"""YAML that people write, read with care: plain values only, none of them twice, each with its line.
+
+Scenarios and topologies are read by it, and what is wrong with them is told alike.
 
 YAML's older habits are left out: ``on`` and ``off`` are words, not truth values; ``12:30`` is no number, and
 a date is the text that it is. Tags, anchors and several documents in one file are refused.
 """
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import yaml
+from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 BYTES_MAX: Final = 2**20
-"""Of a scenario file: a thousand times what a long one has."""
+"""Of a file: a thousand times what a long scenario has."""
 
 DEPTH_MAX: Final = 16
-"""Of lists and maps in each other: three times what the format has."""
+"""Of lists and maps in each other: three times what any format has."""
 
 Place = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
@@ -31,7 +34,10 @@ _DIGITS_MAX: Final = 18
 
 
 class Malformed(Exception):
-    """A file is not a scenario. ``problems``: where and what, in words, at least one. ``rule``: or empty."""
+    """A file is not what it is to be.
+
+    ``problems``: where and what, in words, at least one. ``rule``: or empty.
+    """
 
     def __init__(self, *problems: str, rule: str = "") -> None:
         super().__init__("\n".join(problems))
@@ -58,7 +64,7 @@ def read_text(path: Path) -> str:
     with path.open("rb") as file:
         content = file.read(BYTES_MAX + 1)
     if len(content) > BYTES_MAX:
-        raise Malformed(f"it has more than {BYTES_MAX} bytes, too many for a scenario")
+        raise Malformed(f"it has more than {BYTES_MAX} bytes, too many for such a file")
     try:
         return content.decode()
     except UnicodeDecodeError as problem:
@@ -139,3 +145,45 @@ def _check_tag(node: Node, kind: str) -> None:
     if node.tag != f"tag:yaml.org,2002:{kind}":
         line = node.start_mark.line + 1
         raise Malformed(f"line {line}: tags such as {node.tag} are not used here")
+
+
+# --- what is wrong ---------------------------------------------------------------------------------------
+
+_TOLD: Final[Mapping[str, str]] = {
+    "model_type": "write a map of fields here",
+    "dict_type": "write a map of names here",
+    "tuple_type": "write a list here",
+    "string_type": "write a text here",
+    "extra_forbidden": "there is no such field",
+    "missing": "it is missing",
+}
+"""Kind of an error of pydantic -> what to say."""
+
+
+def problems(found: Document, error: ValidationError, limit: int) -> list[str]:
+    """What is wrong, the innermost first: a list is not too short because its items are malformed.
+
+    At most ``limit`` of them, each with its line and field.
+    """
+    details = error.errors(include_url=False)
+    places = [detail["loc"] for detail in details]
+    told = []
+    for detail in details:
+        place = detail["loc"]
+        if not any(other != place and other[: len(place)] == place for other in places):
+            what = _TOLD.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+            told.append(at(found, place, what))
+    return list(dict.fromkeys(told))[:limit]
+
+
+def at(found: Document, place: Place, what: str) -> str:
+    """What is wrong with the value at a place, with its line and field."""
+    while place and place not in found.lines and place[:-1] in found.lines and _is_inner(place[-1]):
+        place = place[:-1]
+    field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).lstrip(".")
+    return f"line {found.line(place)}: {f'{field}: ' if field else ''}{what}"
+
+
+def _is_inner(key: str | int) -> bool:
+    """Whether a part of an error's place is pydantic's own, such as the kind of a union that was tried."""
+    return isinstance(key, str) and not key.isidentifier()

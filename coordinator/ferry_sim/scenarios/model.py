@@ -4,7 +4,6 @@
 runs.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -347,17 +346,6 @@ class Scenario(_Part):
         return round((self.wall_clock or WALL_CLOCK_DEFAULT).timestamp() * 1e6)
 
 
-_WORDS: Final[Mapping[str, str]] = {
-    "model_type": "write a map of fields here",
-    "dict_type": "write a map of names here",
-    "tuple_type": "write a list here",
-    "string_type": "write a text here",
-    "extra_forbidden": "there is no such field",
-    "missing": "it is missing",
-}
-"""Kind of an error of pydantic -> what to say."""
-
-
 # --- reading --------------------------------------------------------------------------------------
 
 
@@ -372,34 +360,9 @@ def load(text: str) -> Scenario:
     try:
         scenario = Scenario.model_validate(found.value)
     except ValidationError as error:
-        raise Malformed(*_problems(found, error)) from None
+        raise Malformed(*document.problems(found, error, PROBLEMS_MAX)) from None
     unknown = unknown_names(scenario)
     if unknown:
-        problems = (_at(found, each.place, each.what) for each in unknown[:PROBLEMS_MAX])
+        problems = (document.at(found, each.place, each.what) for each in unknown[:PROBLEMS_MAX])
         raise Malformed(*problems, rule=KNOWN_NAMES)
     return scenario
-
-
-def _problems(found: document.Document, error: ValidationError) -> list[str]:
-    """What is wrong, the innermost first: a list is not too short because its items are malformed."""
-    details = error.errors(include_url=False)
-    places = [detail["loc"] for detail in details]
-    problems = []
-    for detail in details:
-        place = detail["loc"]
-        if not any(other != place and other[: len(place)] == place for other in places):
-            what = _WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-            problems.append(_at(found, place, what))
-    return list(dict.fromkeys(problems))[:PROBLEMS_MAX]
-
-
-def _at(found: document.Document, place: document.Place, what: str) -> str:
-    while place and place not in found.lines and place[:-1] in found.lines and _is_inner(place[-1]):
-        place = place[:-1]
-    field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).lstrip(".")
-    return f"line {found.line(place)}: {f'{field}: ' if field else ''}{what}"
-
-
-def _is_inner(key: str | int) -> bool:
-    """Whether a part of an error's place is pydantic's own, such as the kind of a union that was tried."""
-    return isinstance(key, str) and not key.isidentifier()

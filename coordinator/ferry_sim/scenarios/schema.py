@@ -24,14 +24,19 @@ def make() -> str:
     event = made["$defs"]["Event"]
     made["$defs"]["Event"] = {"anyOf": [{"type": "integer", "description": "Windows event ID"}, event]}
     for name in ("nodes", "vms"):
-        named = made["properties"][name]["patternProperties"]
-        made["properties"][name] |= {
-            "patternProperties": {
-                pattern: {"anyOf": [held, {"type": "null"}]} for pattern, held in named.items()
-            },
-            "additionalProperties": False,
-        }
+        or_null(made, name)
     return json.dumps({"$schema": DIALECT, **made}, indent=2) + "\n"
+
+
+def or_null(made: dict[str, Any], name: str) -> None:
+    """Let the values of a schema's map be left out: ``n1:`` with nothing behind it."""
+    named = made["properties"][name]["patternProperties"]
+    made["properties"][name] |= {
+        "patternProperties": {
+            pattern: {"anyOf": [held, {"type": "null"}]} for pattern, held in named.items()
+        },
+        "additionalProperties": False,
+    }
 
 
 def published() -> str:

@@ -532,6 +532,138 @@ class PolicyChange(_message.Message):
 Global___PolicyChange: _TypeAlias = PolicyChange  # noqa: Y015
 
 @_typing.final
+class ListNetworksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """empty: all"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListNetworksRequest: _TypeAlias = ListNetworksRequest  # noqa: Y015
+
+@_typing.final
+class NetworkList(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkStatus]:
+        """by metric, the most preferred first"""
+
+    def __init__(
+        self,
+        *,
+        networks: _abc.Iterable[Global___NetworkStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkList: _TypeAlias = NetworkList  # noqa: Y015
+
+@_typing.final
+class NetworkStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    AUTO_METRIC_FIELD_NUMBER: _builtins.int
+    SUBNET_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    CARRIES_FIELD_NUMBER: _builtins.int
+    NICS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    role: _builtins.str
+    """as in Network"""
+    metric: _builtins.int
+    """the one in effect"""
+    auto_metric: _builtins.bool
+    """the cluster has worked it out"""
+    subnet: _builtins.str
+    """or empty"""
+    state: _builtins.str
+    """up | partitioned | down | unavailable"""
+    mtu: _builtins.int
+    """on which all its NICs agree; 0: they do not, or there is none"""
+    reason: _builtins.str
+    """why it is not all that it could be, in words"""
+    @_builtins.property
+    def carries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """kinds of traffic whose first choice it is: cluster | csv | migration"""
+
+    @_builtins.property
+    def nics(self) -> _containers.RepeatedCompositeFieldContainer[Global___NicStatus]:
+        """by node and name"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        metric: _builtins.int = ...,
+        auto_metric: _builtins.bool = ...,
+        subnet: _builtins.str = ...,
+        state: _builtins.str = ...,
+        mtu: _builtins.int = ...,
+        carries: _abc.Iterable[_builtins.str] | None = ...,
+        nics: _abc.Iterable[Global___NicStatus] | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_metric", b"auto_metric", "carries", b"carries", "metric", b"metric", "mtu", b"mtu", "name", b"name", "nics", b"nics", "reason", b"reason", "role", b"role", "state", b"state", "subnet", b"subnet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkStatus: _TypeAlias = NetworkStatus  # noqa: Y015
+
+@_typing.final
+class NicStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    NIC_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    state: _builtins.str
+    """up | down | unavailable (its node is not up)"""
+    reason: _builtins.str
+    """why it is not up, in words"""
+    @_builtins.property
+    def nic(self) -> _common_pb2.Nic: ...
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        nic: _common_pb2.Nic | None = ...,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["nic", b"nic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nic", b"nic", "node", b"node", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NicStatus: _TypeAlias = NicStatus  # noqa: Y015
+
+@_typing.final
 class QuorumQuery(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1011,6 +1143,7 @@ class MigrationRecord(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUESTED_AT_US_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     vm: _builtins.str
     source: _builtins.str
@@ -1026,6 +1159,8 @@ class MigrationRecord(_message.Message):
     """Unix time, microseconds"""
     cause: _builtins.str
     """what asked for it if no admin did: drain | failback"""
+    network: _builtins.str
+    """over which its pages go; empty until then, and between hosts without NICs"""
     @_builtins.property
     def options(self) -> _common_pb2.MigrationOptions: ...
     @_builtins.property
@@ -1047,10 +1182,11 @@ class MigrationRecord(_message.Message):
         reason: _builtins.str = ...,
         requested_at_us: _builtins.int = ...,
         cause: _builtins.str = ...,
+        network: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "network", b"network", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -146,6 +146,11 @@ class AdminStub(object):
                 request_serializer=ferry_dot_v1_dot_admin__pb2.EventQuery.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_events__pb2.Event.FromString,
                 _registered_method=True)
+        self.ListNetworks = channel.unary_unary(
+                '/ferry.v1.Admin/ListNetworks',
+                request_serializer=ferry_dot_v1_dot_admin__pb2.ListNetworksRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_admin__pb2.NetworkList.FromString,
+                _registered_method=True)
         self.ShowQuorum = channel.unary_unary(
                 '/ferry.v1.Admin/ShowQuorum',
                 request_serializer=ferry_dot_v1_dot_admin__pb2.QuorumQuery.SerializeToString,
@@ -315,6 +320,12 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListNetworks(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ShowQuorum(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -447,6 +458,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=ferry_dot_v1_dot_admin__pb2.EventQuery.FromString,
                     response_serializer=ferry_dot_v1_dot_events__pb2.Event.SerializeToString,
+            ),
+            'ListNetworks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNetworks,
+                    request_deserializer=ferry_dot_v1_dot_admin__pb2.ListNetworksRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_admin__pb2.NetworkList.SerializeToString,
             ),
             'ShowQuorum': grpc.unary_unary_rpc_method_handler(
                     servicer.ShowQuorum,
@@ -1058,6 +1074,33 @@ class Admin(object):
             '/ferry.v1.Admin/WatchEvents',
             ferry_dot_v1_dot_admin__pb2.EventQuery.SerializeToString,
             ferry_dot_v1_dot_events__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNetworks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Admin/ListNetworks',
+            ferry_dot_v1_dot_admin__pb2.ListNetworksRequest.SerializeToString,
+            ferry_dot_v1_dot_admin__pb2.NetworkList.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,7 @@ class AdminStub:
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.EventQuery, _admin_pb2.EventList]
     WatchEvents: _aio.UnaryStreamMultiCallable[_admin_pb2.EventQuery, _events_pb2.Event]
     """first those that the query finds, then new ones"""
+    ListNetworks: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListNetworksRequest, _admin_pb2.NetworkList]
     ShowQuorum: _aio.UnaryUnaryMultiCallable[_admin_pb2.QuorumQuery, _admin_pb2.Quorum]
     SetQuorum: _aio.UnaryUnaryMultiCallable[_admin_pb2.QuorumChange, _admin_pb2.Quorum]
     """answers when it is stored; votes follow one by one"""
@@ -232,6 +233,13 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_admin_pb2.EventQuery, _abc.AsyncIterator[_events_pb2.Event]],
     ) -> _abc.AsyncIterator[_events_pb2.Event]:
         """first those that the query finds, then new ones"""
+
+    @_abc_1.abstractmethod
+    def ListNetworks(
+        self,
+        request: _admin_pb2.ListNetworksRequest,
+        context: _aio.ServicerContext[_admin_pb2.ListNetworksRequest, _abc.Awaitable[_admin_pb2.NetworkList]],
+    ) -> _abc.Awaitable[_admin_pb2.NetworkList]: ...
 
     @_abc_1.abstractmethod
     def ShowQuorum(

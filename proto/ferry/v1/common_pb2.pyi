@@ -131,6 +131,8 @@ class Capacity(_message.Message):
     SWITCHES_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    NICS_FIELD_NUMBER: _builtins.int
+    TEAMS_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """what VMs may use on this host"""
     processors: _builtins.int
@@ -146,6 +148,10 @@ class Capacity(_message.Message):
     def switches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of its virtual switches"""
 
+    @_builtins.property
+    def nics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Nic]: ...
+    @_builtins.property
+    def teams(self) -> _containers.RepeatedCompositeFieldContainer[Global___Team]: ...
     def __init__(
         self,
         *,
@@ -156,14 +162,146 @@ class Capacity(_message.Message):
         switches: _abc.Iterable[_builtins.str] | None = ...,
         domain: _builtins.str = ...,
         level: _builtins.str = ...,
+        nics: _abc.Iterable[Global___Nic] | None = ...,
+        teams: _abc.Iterable[Global___Team] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["processor", b"processor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "processor", b"processor", "processors", b"processors", "switches", b"switches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "nics", b"nics", "processor", b"processor", "processors", b"processors", "switches", b"switches", "teams", b"teams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Capacity: _TypeAlias = Capacity  # noqa: Y015
+
+@_typing.final
+class Nic(_message.Message):
+    """A host's adapter to a network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    RATE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    LATENCY_S_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    RDMA_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    network: _builtins.str
+    address: _builtins.str
+    """IP address, without port"""
+    rate_bytes_per_s: _builtins.int
+    """0: not shaped"""
+    latency_s: _builtins.float
+    """that it adds to what passes, one way, seconds"""
+    mtu: _builtins.int
+    """bytes"""
+    rdma: _builtins.bool
+    team: _builtins.str
+    """of the host's teams, or empty"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        network: _builtins.str = ...,
+        address: _builtins.str = ...,
+        rate_bytes_per_s: _builtins.int = ...,
+        latency_s: _builtins.float = ...,
+        mtu: _builtins.int = ...,
+        rdma: _builtins.bool = ...,
+        team: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "latency_s", b"latency_s", "mtu", b"mtu", "name", b"name", "network", b"network", "rate_bytes_per_s", b"rate_bytes_per_s", "rdma", b"rdma", "team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Nic: _TypeAlias = Nic  # noqa: Y015
+
+@_typing.final
+class Team(_message.Message):
+    """NICs of one host and one network that act as one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    mode: _builtins.str
+    """static | dynamic"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mode: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Team: _TypeAlias = Team  # noqa: Y015
+
+@_typing.final
+class NicFault(_message.Message):
+    """a NIC that is down"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NIC_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    nic: _builtins.str
+    reason: _builtins.str
+    """in words"""
+    def __init__(
+        self,
+        *,
+        nic: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nic", b"nic", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NicFault: _TypeAlias = NicFault  # noqa: Y015
+
+@_typing.final
+class Network(_message.Message):
+    """A cluster network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    SUBNET_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    role: _builtins.str
+    """client | cluster | migration | csv | storage | management"""
+    metric: _builtins.int
+    """the lowest is preferred; 0: the cluster works it out"""
+    subnet: _builtins.str
+    """where its NICs are (10.0.1.0/24), or empty"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        metric: _builtins.int = ...,
+        subnet: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "name", b"name", "role", b"role", "subnet", b"subnet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Network: _TypeAlias = Network  # noqa: Y015
 
 @_typing.final
 class Processor(_message.Message):

@@ -4,6 +4,7 @@ isort:skip_file
 What an agent answers to people and tests, beside the coordinator's orders."""
 
 from collections import abc as _abc
+from ferry.v1 import common_pb2 as _common_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -64,6 +65,60 @@ class AuditReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditReport: _TypeAlias = AuditReport  # noqa: Y015
+
+@_typing.final
+class TurnNicRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NIC_FIELD_NUMBER: _builtins.int
+    UP_FIELD_NUMBER: _builtins.int
+    nic: _builtins.str
+    up: _builtins.bool
+    def __init__(
+        self,
+        *,
+        nic: _builtins.str = ...,
+        up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nic", b"nic", "up", b"up"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnNicRequest: _TypeAlias = TurnNicRequest  # noqa: Y015
+
+@_typing.final
+class HostNic(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NIC_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CUT_OFF_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """up | down"""
+    reason: _builtins.str
+    """why it is down, in words"""
+    cut_off: _builtins.bool
+    """no NIC that may carry the cluster's traffic is up on this host"""
+    @_builtins.property
+    def nic(self) -> _common_pb2.Nic: ...
+    def __init__(
+        self,
+        *,
+        nic: _common_pb2.Nic | None = ...,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        cut_off: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["nic", b"nic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_off", b"cut_off", "nic", b"nic", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostNic: _TypeAlias = HostNic  # noqa: Y015
 
 @_typing.final
 class Probe(_message.Message):

@@ -44,6 +44,11 @@ class HostStub(object):
                 request_serializer=ferry_dot_v1_dot_host__pb2.Probe.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_host__pb2.Probe.FromString,
                 _registered_method=True)
+        self.TurnNic = channel.unary_unary(
+                '/ferry.v1.Host/TurnNic',
+                request_serializer=ferry_dot_v1_dot_host__pb2.TurnNicRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_host__pb2.HostNic.FromString,
+                _registered_method=True)
         self.SetFailpoint = channel.unary_unary(
                 '/ferry.v1.Host/SetFailpoint',
                 request_serializer=ferry_dot_v1_dot_host__pb2.Failpoint.SerializeToString,
@@ -67,6 +72,13 @@ class HostServicer(object):
 
     def RoundTrip(self, request_iterator, context):
         """Answers every message with itself: the bench's round-trip floor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TurnNic(self, request, context):
+        """Take a NIC down or bring it up, until the agent ends; answered when that is done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +109,11 @@ def add_HostServicer_to_server(servicer, server):
                     servicer.RoundTrip,
                     request_deserializer=ferry_dot_v1_dot_host__pb2.Probe.FromString,
                     response_serializer=ferry_dot_v1_dot_host__pb2.Probe.SerializeToString,
+            ),
+            'TurnNic': grpc.unary_unary_rpc_method_handler(
+                    servicer.TurnNic,
+                    request_deserializer=ferry_dot_v1_dot_host__pb2.TurnNicRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_host__pb2.HostNic.SerializeToString,
             ),
             'SetFailpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.SetFailpoint,
@@ -163,6 +180,33 @@ class Host(object):
             '/ferry.v1.Host/RoundTrip',
             ferry_dot_v1_dot_host__pb2.Probe.SerializeToString,
             ferry_dot_v1_dot_host__pb2.Probe.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TurnNic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Host/TurnNic',
+            ferry_dot_v1_dot_host__pb2.TurnNicRequest.SerializeToString,
+            ferry_dot_v1_dot_host__pb2.HostNic.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,6 +17,8 @@ class HostStub:
     Audit: _aio.UnaryUnaryMultiCallable[_host_pb2.AuditRequest, _host_pb2.AuditReport]
     RoundTrip: _aio.StreamStreamMultiCallable[_host_pb2.Probe, _host_pb2.Probe]
     """Answers every message with itself: the bench's round-trip floor."""
+    TurnNic: _aio.UnaryUnaryMultiCallable[_host_pb2.TurnNicRequest, _host_pb2.HostNic]
+    """Take a NIC down or bring it up, until the agent ends; answered when that is done."""
     SetFailpoint: _aio.UnaryUnaryMultiCallable[_host_pb2.Failpoint, _host_pb2.FailpointList]
     """Failpoints, only on agents started with --failpoints."""
     ListFailpoints: _aio.UnaryUnaryMultiCallable[_host_pb2.FailpointQuery, _host_pb2.FailpointList]
@@ -36,6 +38,14 @@ class HostServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_host_pb2.Probe], _abc.AsyncIterator[_host_pb2.Probe]],
     ) -> _abc.AsyncIterator[_host_pb2.Probe]:
         """Answers every message with itself: the bench's round-trip floor."""
+
+    @_abc_1.abstractmethod
+    def TurnNic(
+        self,
+        request: _host_pb2.TurnNicRequest,
+        context: _aio.ServicerContext[_host_pb2.TurnNicRequest, _abc.Awaitable[_host_pb2.HostNic]],
+    ) -> _abc.Awaitable[_host_pb2.HostNic]:
+        """Take a NIC down or bring it up, until the agent ends; answered when that is done."""
 
     @_abc_1.abstractmethod
     def SetFailpoint(

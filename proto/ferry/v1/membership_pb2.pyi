@@ -90,6 +90,7 @@ class FromHost(_message.Message):
     SOURCE_RELEASED_FIELD_NUMBER: _builtins.int
     LOSS_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     VOTES_RECORDED_FIELD_NUMBER: _builtins.int
+    NICS_CHANGED_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.str
     """one life of an agent process"""
     session: _builtins.int
@@ -124,6 +125,8 @@ class FromHost(_message.Message):
     def loss_acknowledged(self) -> Global___LossAcknowledged: ...
     @_builtins.property
     def votes_recorded(self) -> Global___VotesRecorded: ...
+    @_builtins.property
+    def nics_changed(self) -> Global___NicsChanged: ...
     def __init__(
         self,
         *,
@@ -144,12 +147,13 @@ class FromHost(_message.Message):
         source_released: Global___SourceReleased | None = ...,
         loss_acknowledged: Global___LossAcknowledged | None = ...,
         votes_recorded: Global___VotesRecorded | None = ...,
+        nics_changed: Global___NicsChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arm_hand_off", b"arm_hand_off", "body", b"body", "incoming_prepared", b"incoming_prepared", "join", b"join", "loss_acknowledged", b"loss_acknowledged", "migration_failed", b"migration_failed", "migration_progress", b"migration_progress", "order_refused", b"order_refused", "propose_abort", b"propose_abort", "raise_epoch", b"raise_epoch", "renewal", b"renewal", "source_released", b"source_released", "target_ready", b"target_ready", "vm_running", b"vm_running", "vm_stopped", b"vm_stopped", "votes_recorded", b"votes_recorded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arm_hand_off", b"arm_hand_off", "body", b"body", "incoming_prepared", b"incoming_prepared", "join", b"join", "loss_acknowledged", b"loss_acknowledged", "migration_failed", b"migration_failed", "migration_progress", b"migration_progress", "nics_changed", b"nics_changed", "order_refused", b"order_refused", "propose_abort", b"propose_abort", "raise_epoch", b"raise_epoch", "renewal", b"renewal", "source_released", b"source_released", "target_ready", b"target_ready", "vm_running", b"vm_running", "vm_stopped", b"vm_stopped", "votes_recorded", b"votes_recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm_hand_off", b"arm_hand_off", "body", b"body", "incarnation", b"incarnation", "incoming_prepared", b"incoming_prepared", "join", b"join", "loss_acknowledged", b"loss_acknowledged", "migration_failed", b"migration_failed", "migration_progress", b"migration_progress", "order_refused", b"order_refused", "propose_abort", b"propose_abort", "raise_epoch", b"raise_epoch", "renewal", b"renewal", "session", b"session", "source_released", b"source_released", "target_ready", b"target_ready", "vm_running", b"vm_running", "vm_stopped", b"vm_stopped", "votes_recorded", b"votes_recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm_hand_off", b"arm_hand_off", "body", b"body", "incarnation", b"incarnation", "incoming_prepared", b"incoming_prepared", "join", b"join", "loss_acknowledged", b"loss_acknowledged", "migration_failed", b"migration_failed", "migration_progress", b"migration_progress", "nics_changed", b"nics_changed", "order_refused", b"order_refused", "propose_abort", b"propose_abort", "raise_epoch", b"raise_epoch", "renewal", b"renewal", "session", b"session", "source_released", b"source_released", "target_ready", b"target_ready", "vm_running", b"vm_running", "vm_stopped", b"vm_stopped", "votes_recorded", b"votes_recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "renewal", "vm_running", "vm_stopped", "order_refused", "raise_epoch", "incoming_prepared", "migration_progress", "arm_hand_off", "target_ready", "propose_abort", "migration_failed", "source_released", "loss_acknowledged", "votes_recorded"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["join", "renewal", "vm_running", "vm_stopped", "order_refused", "raise_epoch", "incoming_prepared", "migration_progress", "arm_hand_off", "target_ready", "propose_abort", "migration_failed", "source_released", "loss_acknowledged", "votes_recorded", "nics_changed"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -169,6 +173,7 @@ class Join(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     PAUSED_BECAUSE_FIELD_NUMBER: _builtins.int
+    NICS_DOWN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     uuid: _builtins.str
     """identity of the host, kept in its data directory"""
@@ -186,6 +191,8 @@ class Join(_message.Message):
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageReport]:
         """every VM image that it holds"""
 
+    @_builtins.property
+    def nics_down(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.NicFault]: ...
     def __init__(
         self,
         *,
@@ -197,10 +204,11 @@ class Join(_message.Message):
         version: _builtins.str = ...,
         images: _abc.Iterable[Global___ImageReport] | None = ...,
         paused_because: _builtins.str = ...,
+        nics_down: _abc.Iterable[_common_pb2.NicFault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "echo_address", b"echo_address", "images", b"images", "name", b"name", "paused_because", b"paused_because", "uuid", b"uuid", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "echo_address", b"echo_address", "images", b"images", "name", b"name", "nics_down", b"nics_down", "paused_because", b"paused_because", "uuid", b"uuid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -598,6 +606,30 @@ class VotesRecorded(_message.Message):
 Global___VotesRecorded: _TypeAlias = VotesRecorded  # noqa: Y015
 
 @_typing.final
+class NicsChanged(_message.Message):
+    """NICs went down or came up"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def down(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.NicFault]:
+        """all that are down now"""
+
+    def __init__(
+        self,
+        *,
+        down: _abc.Iterable[_common_pb2.NicFault] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["down", b"down"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NicsChanged: _TypeAlias = NicsChanged  # noqa: Y015
+
+@_typing.final
 class ToHost(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -704,10 +736,15 @@ class Welcome(_message.Message):
     BEAT_S_FIELD_NUMBER: _builtins.int
     LEASE_S_FIELD_NUMBER: _builtins.int
     ERA_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     beat_s: _builtins.float
     lease_s: _builtins.float
     era: _builtins.str
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Network]:
+        """of the cluster"""
+
     def __init__(
         self,
         *,
@@ -715,10 +752,11 @@ class Welcome(_message.Message):
         beat_s: _builtins.float = ...,
         lease_s: _builtins.float = ...,
         era: _builtins.str = ...,
+        networks: _abc.Iterable[_common_pb2.Network] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_s", b"beat_s", "cluster", b"cluster", "era", b"era", "lease_s", b"lease_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_s", b"beat_s", "cluster", b"cluster", "era", b"era", "lease_s", b"lease_s", "networks", b"networks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

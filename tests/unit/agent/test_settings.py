@@ -7,6 +7,7 @@ import pytest
 
 from ferry_agent.settings import AgentSettings, load_settings
 from ferry_types.limits import HOST_MEMORY_BYTES_DEFAULT
+from ferry_types.networks import Nic, Team, TeamMode
 
 REQUIRED = ("--name", "node1", "--dir", "data", "--coordinator", "127.0.0.1:7000")
 
@@ -216,3 +217,59 @@ def test_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> Non
         assert field.description
     assert "FERRY_AGENT_" in told
     assert "8GiB" in told
+
+
+# --- NICs -----------------------------------------------------------------------------------------
+
+NIC = "name=live,network=migration,address=10.0.1.5,rate=10Gbit/s,latency=250us,mtu=9000,rdma=yes"
+
+
+def test_nics_and_teams_come_from_options_environment_and_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    live = Nic("live", "migration", "10.0.1.5", 1_250_000_000, 0.00025, 9000, True)
+    one = Nic("a", "clients", "10.0.2.5", team="t")
+    two = Nic("b", "clients", "10.0.2.6", team="t")
+    words = (
+        "name=a,network=clients,address=10.0.2.5,team=t",
+        "name=b,network=clients,address=10.0.2.6,team=t",
+    )
+    given = load("--nic", NIC, "--nic", words[0], "--nic", words[1], "--team", "name=t,mode=static")
+    assert given.capacity.nics == (live, one, two)
+    assert given.capacity.teams == (Team("t", TeamMode.STATIC),)
+
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        '[[nic]]\nname = "live"\nnetwork = "migration"\naddress = "10.0.1.5"\nrate = "10Gbit/s"\n'
+        'latency = "250us"\nmtu = 9000\nrdma = true\n[[team]]\nname = "t"\nmode = "static"\n'
+        '[[nic]]\nname = "a"\nnetwork = "clients"\naddress = "10.0.2.5"\nteam = "t"\n',
+        encoding="utf-8",
+    )
+    assert load("--config", str(file)).capacity.nics == (live, one)
+
+    monkeypatch.setenv("FERRY_AGENT_NIC", ";".join(words))
+    monkeypatch.setenv("FERRY_AGENT_TEAM", "name=t,mode=static")
+    assert load().capacity.nics == (one, two)
+    assert load("--nic", NIC, "--team", "name=u,mode=dynamic", "--nic", f"{words[0][:-1]}u").nic[0] == live
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--nic", NIC, "--nic", NIC), "NIC live is there twice; give each one of its own (nic names)"),
+        (("--nic", NIC, "--nic", NIC.replace("name=live", "name=b")), "(nic addresses)"),
+        (("--nic", f"{NIC},team=t", "--team", "name=t,mode=static"), "(rdma in a team)"),
+        (("--team", "name=t,mode=static"), "team t has no NIC"),
+        (("--team", "name=t,mode=lacp"), "--team: mode 'lacp' is not one of static, dynamic"),
+        (("--nic", NIC.replace("10Gbit/s", "0")), "--nic: a rate of zero lets nothing through"),
+        (("--nic", NIC.replace("9000", "9217")), "MTU 9217 of NIC live is out of range: from 576 to 9216"),
+        (("--nic", f"{NIC},colour=red"), "a NIC has no 'colour'"),
+        (("--nic", "live"), "'live' in a NIC is not of the form name=value"),
+        (("--nic", NIC, "--listen", "0.0.0.0:7", "--advertise", "10.0.1.9"), "(nic listens)"),
+        (("--nic", NIC, "--listen", "10.0.1.5:7"), "the agent's own address 10.0.1.5"),
+    ],
+)
+def test_unsound_nics_are_refused_by_rule(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    assert said in complaint(capsys, *options)

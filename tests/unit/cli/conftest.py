@@ -65,6 +65,7 @@ class FakeCoordinator(AdminServicer):
     moves: list[admin_pb2.MigrationStatus] = field(default_factory=list)
     events: list[events_pb2.Event] = field(default_factory=list)
     refusals: dict[str, FerryError] = field(default_factory=dict)
+    networks: list[admin_pb2.NetworkStatus] = field(default_factory=list)
     quorum: admin_pb2.Quorum = field(default_factory=admin_pb2.Quorum)
     summary: admin_pb2.Cluster = field(default_factory=admin_pb2.Cluster)
     plan: admin_pb2.DrainPlan = field(default_factory=admin_pb2.DrainPlan)
@@ -186,6 +187,11 @@ class FakeCoordinator(AdminServicer):
             if event.id > request.after_id:
                 yield event
         await asyncio.Event().wait()
+
+    async def ListNetworks(self, request: Any, context: Any) -> admin_pb2.NetworkList:
+        self._note("ListNetworks", request)
+        chosen = [network for network in self.networks if request.name in ("", network.name)]
+        return admin_pb2.NetworkList(networks=chosen)
 
     async def ShowQuorum(self, request: Any, context: Any) -> admin_pb2.Quorum:
         self._note("ShowQuorum", request)

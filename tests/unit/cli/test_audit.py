@@ -26,6 +26,9 @@ class FakeHost(HostServicer):
         async for probe in request:
             yield probe
 
+    async def TurnNic(self, request: Any, context: Any) -> host_pb2.HostNic:
+        raise NotImplementedError
+
     async def SetFailpoint(self, request: Any, context: Any) -> host_pb2.FailpointList:
         raise NotImplementedError
 

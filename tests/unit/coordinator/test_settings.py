@@ -8,6 +8,7 @@ import pytest
 
 from ferry_coordinator.settings import load_settings
 from ferry_types.eras import Era
+from ferry_types.networks import Network, NetworkRole
 from ferry_types.profiles import PROFILES
 
 
@@ -89,3 +90,28 @@ def test_a_bad_value_names_its_option(option: str, value: str, capsys: pytest.Ca
         load_settings(("--dir", "data", option, value))
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"ferry coordinator run: {option}: ")
+
+
+def test_networks_are_named_several_times() -> None:
+    settings = load_settings(
+        ("--dir", "d", "--network", "name=a,role=csv,metric=7", "--network", "name=b,role=client")
+    )
+    assert settings.network == (Network("a", NetworkRole.CSV, 7), Network("b", NetworkRole.CLIENT))
+
+
+@pytest.mark.parametrize(
+    ("networks", "words"),
+    [
+        (("name=a,role=lan",), "role 'lan' is not one of client, cluster"),
+        (("name=a,role=csv", "name=a,role=csv"), "(network names)"),
+        (("name=a,role=csv,subnet=10.0.0.0/8", "name=b,role=csv,subnet=10.1.0.0/16"), "(subnets)"),
+    ],
+)
+def test_unsound_networks_are_refused(
+    networks: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [option for network in networks for option in ("--network", network)]
+    with pytest.raises(SystemExit) as ended:
+        load_settings(("--dir", "data", *options))
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err

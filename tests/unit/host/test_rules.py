@@ -21,6 +21,7 @@ from ferry_types.messages import (
     HostOrder,
     Join,
     MigrationFailed,
+    NicsChanged,
     OrderRefused,
     PrepareIncoming,
     ProposeAbort,
@@ -38,6 +39,7 @@ from ferry_types.messages import (
     Welcome,
 )
 from ferry_types.migrations import MigrationFigures, MigrationOptions
+from ferry_types.networks import Nic, NicFault
 from ferry_types.profiles import PROFILES
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
 from ferry_types.workloads import Fill, FillSpec, resolve
@@ -398,3 +400,25 @@ def test_a_crash_of_another_epoch_or_after_the_final_copy_changes_nothing() -> N
     bench.handle(inputs.FinalCopyDue("m1"))
     assert bench.host.state.images["a"].phase is ImagePhase.AWAITING
     assert bench.handle(inputs.GuestCrashed("a", 1, CRASHED)) == []
+
+
+# --- NICs -----------------------------------------------------------------------------------------
+
+
+def test_nics_that_go_down_are_reported_and_every_join_repeats_them() -> None:
+    bench = Bench()
+    fault = NicFault("live", "pulled")
+    assert reports(bench.handle(inputs.NicsTurned((fault,)))) == [NicsChanged((fault,))]
+    bench.handle(inputs.Disconnected())
+    (join,) = reports(bench.handle(inputs.Connected()))
+    assert join.nics_down == (fault,)
+
+
+def test_a_join_that_has_waited_is_brought_up_to_date() -> None:
+    nic = Nic("live", "migration", "10.0.1.5")
+    capacity = Capacity(32 * MIB, 2, 2, nics=(nic,))
+    host = Host(HostIdentity("h", "uuid", "life", "x:1", "x:2", capacity, "0"))
+    host.handle(inputs.Connected(), 1.0)
+    welcome = Welcome("c", FAST.beat_s, FAST.lease_s, "2012r2")
+    order = HostOrder(1, "life", host.state.session, welcome)
+    assert NicsChanged(()) in reports(host.handle(inputs.OrderReceived(order), 1.5))

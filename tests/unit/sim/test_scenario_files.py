@@ -179,7 +179,7 @@ def test_words_of_older_yaml_are_words() -> None:
 def test_a_file_has_a_bound(tmp_path: Any) -> None:
     file = tmp_path / "large.yaml"
     file.write_bytes(b"#" * (document.BYTES_MAX + 1))
-    with pytest.raises(Malformed, match="too many for a scenario"):
+    with pytest.raises(Malformed, match="too many for such a file"):
         model.read(file)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(Malformed, match="not UTF-8"):

@@ -17,6 +17,18 @@ from ferry_types.errors import ErrorCode, FerryError, Refusal, refused
 from ferry_types.limits import PAGE_SIZE, PASS_LIMIT_MAX
 from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport, Renewal, StartVm, ToHost
 from ferry_types.migrations import MigrationFigures, MigrationOptions, PassFigures
+from ferry_types.networks import (
+    METRIC_MAX,
+    MTU_MAX,
+    MTU_MIN,
+    RATE_BYTES_PER_S_MAX,
+    RATE_BYTES_PER_S_MIN,
+    Network,
+    NetworkRole,
+    Nic,
+    NicFault,
+    Team,
+)
 from ferry_types.roles import Failback, Priority, RoleChanges, RoleRules
 from ferry_types.vms import Capacity, Processor, VmSpec
 from ferry_types.workloads import Fill, FillSpec, WorkloadSpec, resolve
@@ -30,7 +42,7 @@ from ferry_wire.conversion import (
 )
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
-NAME_FIELDS = {"name", "vm", "source", "target", "cluster", "incarnation", "node", "uuid"}
+NAME_FIELDS = {"name", "vm", "nic", "source", "target", "cluster", "incarnation", "node", "uuid"}
 # Every integer field is at least 32 bits wide; the 64-bit ones have an example of their own below.
 INTEGERS = st.integers(0, 2**32 - 1)
 
@@ -65,6 +77,24 @@ def role_rules() -> st.SearchStrategy[RoleRules]:
     )
 
 
+def nics() -> st.SearchStrategy[Nic]:
+    return st.builds(
+        Nic,
+        *(NAMES, NAMES),
+        st.ip_addresses(v=4, network="10.0.0.0/8").map(str),
+        st.just(0) | st.integers(RATE_BYTES_PER_S_MIN, RATE_BYTES_PER_S_MAX),
+        st.floats(0, 1),
+        st.integers(MTU_MIN, MTU_MAX),
+        st.booleans(),
+        st.just("") | NAMES,
+    )
+
+
+def networks() -> st.SearchStrategy[Network]:
+    subnets = st.sampled_from(["", "10.0.1.0/24", "fd00::/64"])
+    return st.builds(Network, NAMES, st.sampled_from(NetworkRole), st.integers(0, METRIC_MAX), subnets)
+
+
 def hint_of(data_type: type[Any], field: str) -> Any:
     return typing.get_type_hints(data_type)[field]
 
@@ -82,6 +112,10 @@ def values(hint: Any, field: str = "") -> st.SearchStrategy[Any]:
         )
     if hint is RoleRules:
         return role_rules()
+    if hint is Nic:
+        return nics()
+    if hint is Network:
+        return networks()
     if hint is RoleChanges:
         named = st.lists(st.sampled_from([field.name for field in fields(RoleRules)]), min_size=1)
         return st.builds(RoleChanges, named.map(tuple), st.sampled_from(Priority), role_rules())
@@ -136,6 +170,10 @@ def test_what_the_coordinator_says_survives_the_wire(body: type[Any], data: st.D
         (common_pb2.RoleRules, RoleRules),
         (common_pb2.RoleChanges, RoleChanges),
         (common_pb2.Refusal, Refusal),
+        (common_pb2.Nic, Nic),
+        (common_pb2.Team, Team),
+        (common_pb2.NicFault, NicFault),
+        (common_pb2.Network, Network),
     ],
     ids=lambda one: one.__name__,
 )
@@ -179,6 +217,10 @@ PAIRS = (
             PassFigures,
             MigrationFigures,
             Refusal,
+            Nic,
+            Team,
+            NicFault,
+            Network,
         )
     ]
 )

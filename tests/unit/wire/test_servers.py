@@ -32,6 +32,9 @@ class ScriptedHost(host_pb2_grpc.HostServicer):
         self.entered = asyncio.Event()
         self.left = asyncio.Event()
 
+    async def TurnNic(self, request: host_pb2.TurnNicRequest, context: Context) -> host_pb2.HostNic:
+        raise NotImplementedError
+
     async def SetFailpoint(self, request: host_pb2.Failpoint, context: Context) -> host_pb2.FailpointList:
         raise NotImplementedError
 

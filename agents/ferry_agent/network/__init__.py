@@ -1,0 +1,1 @@
+"""The host's network: its adapters, and what passes them."""

@@ -1,0 +1,1 @@
+"""Topology files: the hosts, networks and VMs of a lab."""

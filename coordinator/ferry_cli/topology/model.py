@@ -1,0 +1,214 @@
+"""A topology file as values: networks, hosts with their NICs and teams, VMs with their rules.
+
+``load`` refuses whatever is not well formed or does not fit together, with lines and fields, before anything
+is started.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from ferry_cli.topology.addresses import deal
+from ferry_cli.topology.known import misfits
+from ferry_sim.scenarios import document, model
+from ferry_sim.scenarios.document import Malformed
+from ferry_sim.scenarios.fields import (
+    ENTRIES_MAX,
+    EraName,
+    Name,
+    ProcessorModel,
+    Seconds,
+    SizeBytes,
+)
+from ferry_types.limits import MIGRATION_LIMIT_MAX, VM_MEMORY_BYTES_MIN
+from ferry_types.network_words import limit_rate
+from ferry_types.networks import (
+    LATENCY_S_MAX,
+    METRIC_MAX,
+    MTU_DEFAULT,
+    MTU_MAX,
+    MTU_MIN,
+    NETWORKS_MAX,
+    NICS_MAX,
+    NetworkRole,
+    Nic,
+    Team,
+    TeamMode,
+)
+from ferry_types.networks import Network as ClusterNetwork
+from ferry_types.roles import validate_names
+
+PROBLEMS_MAX: Final = 50
+"""That are told of one file."""
+
+PROCESSORS_MAX: Final = 320
+VM_MEMORY_BYTES_DEFAULT: Final = 256 * 2**20
+"""As ``ferry vm create`` has it."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _empty_if_null(value: Any) -> Any:
+    """``node1:`` with nothing behind it is a host of which nothing is said."""
+    return {} if value is None else value
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text[:80]!r} is no IP address: write it as 10.0.1.5, without port") from None
+
+
+def _subnet(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError(f"{text[:80]!r} is no subnet: write it as 10.0.1.0/24") from None
+
+
+IpAddress = Annotated[
+    str, AfterValidator(_address), WithJsonSchema({"type": "string", "examples": ["127.1.1.1"]})
+]
+Subnet = Annotated[
+    str, AfterValidator(_subnet), WithJsonSchema({"type": "string", "examples": ["127.1.0.0/24"]})
+]
+LimitBytesPerS = Annotated[
+    int,
+    BeforeValidator(limit_rate),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}],
+            "description": "bytes per second, with their unit",
+            "examples": ["10Gbit/s"],
+        }
+    ),
+]
+
+
+class Network(_Part):
+    """A cluster network."""
+
+    role: NetworkRole = Field(description="what it is there for")
+    metric: int | None = Field(
+        default=None,
+        ge=1,
+        le=METRIC_MAX,
+        description="the lowest is preferred; else the cluster works it out",
+    )
+    subnet: Subnet | None = Field(default=None, description="where its NICs are; else anywhere")
+
+
+class HostNic(_Part):
+    """A host's adapter to a network."""
+
+    network: Name = Field(description="one of networks")
+    address: IpAddress | None = Field(default=None, description="else the lab deals one out")
+    rate: LimitBytesPerS | None = Field(default=None, description="its speed; else it is not shaped")
+    latency: Seconds = Field(default=0.0, le=LATENCY_S_MAX, description="that it adds, one way")
+    mtu: int = Field(default=MTU_DEFAULT, ge=MTU_MIN, le=MTU_MAX, description="bytes; jumbo frames: 9000")
+    rdma: bool = Field(default=False, description="whether it has RDMA, which excludes a team")
+    team: Name | None = Field(default=None, description="one of the host's teams")
+
+    def value(self, name: str, address: str) -> Nic:
+        """What the host's agent is told."""
+        return Nic(
+            name,
+            self.network,
+            address,
+            self.rate or 0,
+            round(self.latency, 9),  # 50us is not 4.9999999999999996e-05
+            self.mtu,
+            self.rdma,
+            self.team or "",
+        )
+
+
+class Host(_Part):
+    """A host of the cluster; what is not said is as ``ferry lab up`` and the agent have it."""
+
+    memory: SizeBytes | None = Field(
+        default=None, ge=VM_MEMORY_BYTES_MIN, description="what its VMs may use together"
+    )
+    processors: int | None = Field(default=None, ge=1, le=PROCESSORS_MAX, description="logical processors")
+    migration_limit: int | None = Field(
+        default=None, ge=1, le=MIGRATION_LIMIT_MAX, description="live migrations at a time"
+    )
+    processor: ProcessorModel | None = Field(default=None, description="vendor:generation")
+    switches: tuple[Name, ...] | None = Field(default=None, description="its virtual switches")
+    domain: Name | None = Field(default=None, description="Active Directory domain that it belongs to")
+    level: EraName | None = Field(default=None, description="Windows release that it plays; else the era")
+    teams: dict[Name, TeamMode] = Field(default_factory=dict, description="teams of NICs, and their modes")
+    nics: dict[Name, HostNic] = Field(default_factory=dict, max_length=NICS_MAX)
+
+    @model_validator(mode="after")
+    def _has_switches(self) -> Self:
+        validate_names(self.switches or (), "switch name")
+        return self
+
+
+class Vm(model.Vm):
+    """A VM that is created once all hosts are up, unless the lab has it already."""
+
+    memory: SizeBytes = Field(default=VM_MEMORY_BYTES_DEFAULT, description="at least 4MiB")
+
+
+class Topology(_Part):
+    """The networks, hosts and VMs of a lab."""
+
+    networks: dict[Name, Network] = Field(default_factory=dict, max_length=NETWORKS_MAX)
+    hosts: dict[Name, Annotated[Host, BeforeValidator(_empty_if_null)]] = Field(
+        min_length=1, max_length=model.NODES_MAX
+    )
+    vms: dict[Name, Annotated[Vm, BeforeValidator(_empty_if_null)]] = Field(
+        default_factory=dict, max_length=ENTRIES_MAX
+    )
+
+    @property
+    def network_values(self) -> tuple[ClusterNetwork, ...]:
+        """What the coordinator is told."""
+        return tuple(
+            ClusterNetwork(name, network.role, network.metric or 0, network.subnet or "")
+            for name, network in self.networks.items()
+        )
+
+    def nic_values(self, host: str) -> tuple[Nic, ...]:
+        """The NICs of a host, with addresses."""
+        dealt = deal(self)
+        return tuple(nic.value(name, dealt[host, name]) for name, nic in self.hosts[host].nics.items())
+
+    def team_values(self, host: str) -> tuple[Team, ...]:
+        """The teams of a host."""
+        return tuple(Team(name, mode) for name, mode in self.hosts[host].teams.items())
+
+
+def read(path: Path) -> Topology:
+    """The topology of a file. Raises Malformed, or OSError if it cannot be read."""
+    return load(document.read_text(path))
+
+
+def load(text: str) -> Topology:
+    """The topology of a text. Raises Malformed with the lines and fields of what is wrong."""
+    found = document.parse(text)
+    try:
+        topology = Topology.model_validate(found.value)
+    except ValidationError as error:
+        raise Malformed(*document.problems(found, error, PROBLEMS_MAX)) from None
+    wrong = misfits(topology)
+    if wrong:
+        told = (document.at(found, each.place, each.what) for each in wrong[:PROBLEMS_MAX])
+        raise Malformed(*told, rule=wrong[0].rule)
+    return topology
