@@ -122,15 +122,18 @@ class Governor:
         self._raw_bytes = 0
         self._plain: Counter[Plain] = Counter()
 
-    def decide(self, jobs: int, unacked_frames: int, now_s: float) -> Pending | Plain:
-        """What to do with the next batch: ``jobs`` are being compressed, so many frames are on their way."""
+    def decide(self, jobs: int, unacked_frames: int, now_s: float, *, in_pause: bool) -> Pending | Plain:
+        """What to do with the next batch: ``jobs`` are being compressed, so many frames are on their way.
+
+        In the pause the last batches end the black-out: a wire that is faster gets them as they are.
+        """
         if self._failures >= FAILURES_MAX and self._skipped < PROBE_EVERY_BATCHES - 1:
             return Plain.INCOMPRESSIBLE
         if not self.budget.allows(now_s):
             return Plain.NO_PROCESSOR
-        if jobs < self._jobs_max:
-            return Pending.COMPRESS
         was_dry = self._dry_at_s is not None and now_s - self._dry_at_s < DRY_MEMORY_S
+        if jobs < self._jobs_max:
+            return Plain.FAST_WIRE if was_dry and in_pause else Pending.COMPRESS
         return Plain.FAST_WIRE if was_dry and unacked_frames <= WIRE_LOW_FRAMES else Pending.WAIT
 
     def wire_ran_dry(self, now_s: float) -> None:

@@ -74,6 +74,8 @@ class Compressor:
         self._own_s = self._waited_s = 0.0
         self._frames_before = 0
         """Frames sent when the pass began."""
+        self.in_pause = False
+        """Whether the guest is paused and the black-out waits for what is sent."""
         self.compressed_pages = 0
         self.compressed_bytes = 0
         self.saved_bytes = 0
@@ -128,7 +130,8 @@ class Compressor:
         if not self._link.target_takes_lz4:
             return Plain.TARGET
         unacked_frames = self._link.frames_sent - self._link.frames_acked
-        return self._governor.decide(len(self._jobs), unacked_frames, time.monotonic())
+        now_s = time.monotonic()
+        return self._governor.decide(len(self._jobs), unacked_frames, now_s, in_pause=self.in_pause)
 
     async def _hand_over_ready(self) -> None:
         for future in [one for one in self._jobs if one.done()]:

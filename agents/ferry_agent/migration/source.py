@@ -200,6 +200,8 @@ class OutgoingMove:
         self._report(pass_index, len(indices), len(indices), self._record.rate_bytes_per_s)
 
     async def _copy_last(self, paused_at_s: float) -> None:
+        if self._compressor is not None:
+            self._compressor.in_pause = True
         copied = await self._copy(self._copier.take_dirty(), lambda _pages_done: None)
         dirty_pages = self._memory.dirty.count()
         assert dirty_pages == 0, f"{dirty_pages} pages were dirtied after the pause"

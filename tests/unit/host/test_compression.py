@@ -116,9 +116,13 @@ def governor() -> Governor:
     return made
 
 
+def decide(one: Governor, jobs: int, unacked: int, now_s: float, in_pause: bool = False) -> Pending | Plain:
+    return one.decide(jobs, unacked, now_s, in_pause=in_pause)
+
+
 def send(one: Governor, now_s: float, payload_bytes: int) -> bool:
     """The next batch of a slow wire; whether it was tried."""
-    choice = one.decide(0, 16, now_s)
+    choice = decide(one, 0, 16, now_s)
     if isinstance(choice, Plain):
         one.sent_plain(BATCH_PAGES, choice)
         return False
@@ -153,18 +157,26 @@ def test_a_tenth_is_not_worth_it() -> None:
 
 def test_a_busy_wire_waits_for_compressed_batches() -> None:
     one = governor()
-    assert one.decide(2, 16, 0.0) is Pending.COMPRESS
-    assert one.decide(3, 16, 0.0) is Pending.WAIT
-    assert one.decide(3, 0, 0.0) is Pending.WAIT
+    assert decide(one, 2, 16, 0.0) is Pending.COMPRESS
+    assert decide(one, 3, 16, 0.0) is Pending.WAIT
+    assert decide(one, 3, 0, 0.0) is Pending.WAIT
 
 
 def test_a_wire_that_ran_dry_gets_plain_batches_beside_the_compressed_ones() -> None:
     one = governor()
     one.wire_ran_dry(1.0)
-    assert one.decide(2, 0, 1.1) is Pending.COMPRESS
-    assert one.decide(3, WIRE_LOW_FRAMES, 1.1) is Plain.FAST_WIRE
-    assert one.decide(3, WIRE_LOW_FRAMES + 1, 1.1) is Pending.WAIT
-    assert one.decide(3, 0, 1.1 + DRY_MEMORY_S) is Pending.WAIT
+    assert decide(one, 2, 0, 1.1) is Pending.COMPRESS
+    assert decide(one, 3, WIRE_LOW_FRAMES, 1.1) is Plain.FAST_WIRE
+    assert decide(one, 3, WIRE_LOW_FRAMES + 1, 1.1) is Pending.WAIT
+    assert decide(one, 3, 0, 1.1 + DRY_MEMORY_S) is Pending.WAIT
+
+
+def test_in_the_pause_a_fast_wire_gets_all_as_it_is_and_a_slow_one_does_not() -> None:
+    one = governor()
+    assert decide(one, 0, 0, 1.0, in_pause=True) is Pending.COMPRESS
+    one.wire_ran_dry(1.0)
+    assert decide(one, 0, 0, 1.1, in_pause=True) is Plain.FAST_WIRE
+    assert decide(one, 0, 0, 1.1) is Pending.COMPRESS
 
 
 def test_every_batch_is_accounted_for_in_words() -> None:
