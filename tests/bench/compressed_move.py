@@ -38,6 +38,10 @@ def say(**what: Any) -> None:
     sys.stdout.flush()
 
 
+def everything_idle(_meter: ProcessorMeter) -> float:
+    return 100.0
+
+
 class OpenGate:
     def is_open(self) -> bool:
         return True
@@ -97,7 +101,11 @@ class Source:
         self.ended = (self._vcpu.steps, time.monotonic())
         loop = asyncio.get_running_loop()
         paused: asyncio.Future[float] = loop.create_future()
-        self._vcpu.request_pause(lambda at_s: loop.call_soon_threadsafe(paused.set_result, at_s))
+
+        def done(at_s: float) -> None:
+            loop.call_soon_threadsafe(paused.set_result, at_s)
+
+        self._vcpu.request_pause(done)
         return await paused
 
     def device_state(self) -> bytes:
@@ -132,12 +140,13 @@ async def move(
     options = MigrationOptions(option=TransportOption(option), verify=verify)
     order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", address, options)
     say(moving=True)
-    began_at_s = time.monotonic()
+    began_at_s, processor_began_s = time.monotonic(), time.process_time()
     awaiting = await OutgoingMove(order, memory, host, least_recently_used_first=True).run()
     total_s = time.monotonic() - began_at_s
     figures = awaiting.figures(None)
     say(
         total_s=total_s,
+        processor_s=time.process_time() - processor_began_s,
         steps_per_s_alone=alone,
         steps_per_s=host.steps_per_s(),
         **asdict(figures),
@@ -161,7 +170,7 @@ def main() -> None:
     )
     told = parser.parse_args()
     if told.all_spare:
-        ProcessorMeter.idle_s = lambda _self: 100.0  # type: ignore[method-assign]
+        ProcessorMeter.idle_s = everything_idle  # type: ignore[method-assign]
         compression.NICENESS = 0
     fill = FillSpec(Fill.FILE, told.fill) if told.fill else FillSpec(Fill.RANDOM)
     match told.role:

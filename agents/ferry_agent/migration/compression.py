@@ -72,8 +72,8 @@ class Compressor:
         self._jobs: dict[asyncio.Future[_Job], Batch] = {}
         self._measured_at_s = time.monotonic()
         self._own_s = self._waited_s = 0.0
-        self._frames_before = 0
-        """Frames sent when the pass began."""
+        self._flowing = False
+        """Whether pages of this pass are on the wire already: before that it is idle whatever its speed."""
         self.in_pause = False
         """Whether the guest is paused and the black-out waits for what is sent."""
         self.compressed_pages = 0
@@ -96,9 +96,10 @@ class Compressor:
                 return True
             if isinstance(choice, Plain):
                 self._governor.sent_plain(pages, choice)
+                self._flowing = True
                 return False
             await asyncio.wait(self._jobs, timeout=WINDOW_S, return_when=asyncio.FIRST_COMPLETED)
-            if self._frames_before < self._link.frames_sent == self._link.frames_acked:
+            if self._flowing and self._link.frames_sent == self._link.frames_acked:
                 self._governor.wire_ran_dry(time.monotonic())
 
     def submit(self, batch: Batch) -> None:
@@ -112,7 +113,7 @@ class Compressor:
         while self._jobs:
             await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
             await self._hand_over_ready()
-        self._frames_before = self._link.frames_sent
+        self._flowing = False
 
     def explanation(self) -> str:
         """What was compressed and why the rest was not, in words."""
@@ -139,6 +140,7 @@ class Compressor:
             self._own_s += job.processor_s
             self._waited_s += job.waited_s
             await self._link.send_frame(self._frame_of(batch, job))
+            self._flowing = True
 
     def _frame_of(self, batch: Batch, job: _Job) -> EncodedFrame:
         pages, raw_bytes, payload_bytes = len(batch.rows), batch.rows.nbytes, len(job.payload)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ferry_agent.migration.compression import NICENESS, Batch, Compressor
 from ferry_agent.migration.link import SourceLink
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.processors import ProcessorMeter
-from ferry_host.compression import ProcessorBudget
+from ferry_host.compression import Governor, Pending, Plain, ProcessorBudget
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.migrations import MigrationFigures, TransportOption
 
@@ -161,6 +162,24 @@ async def test_a_wire_faster_than_the_compressor_is_not_held_up(monkeypatch: pyt
         figures = await move(ends)
     assert 0 < figures.passes[0].compressed_pages < 32 * 512
     assert "went out while the wire was faster than the compressor" in figures.compression
+
+
+async def test_the_last_copy_is_known_to_be_in_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bool, bool]] = []
+    decide = Governor.decide
+
+    def note(governor: Governor, *about: Any, in_pause: bool) -> Pending | Plain:
+        asked.append((ends.source.paused, in_pause))
+        return decide(governor, *about, in_pause=in_pause)
+
+    monkeypatch.setattr(Governor, "decide", note)
+    memory = text_memory()
+    async with two_ends(memory) as ends:
+        ends.source.on_pause = lambda: memory.mark_written(slice(0, 100))
+        figures = await move(ends)
+    assert set(asked) == {(False, False), (True, True)}
+    assert figures.final is not None
+    assert figures.final.compressed_pages == 100
 
 
 async def test_batches_under_way_are_bounded_and_the_threads_give_way(
