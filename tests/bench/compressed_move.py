@@ -170,7 +170,7 @@ def main() -> None:
     )
     told = parser.parse_args()
     if told.all_spare:
-        ProcessorMeter.idle_s = everything_idle  # type: ignore[method-assign]
+        ProcessorMeter.idle_s = everything_idle  # type: ignore[method-assign, assignment]
         compression.NICENESS = 0
     fill = FillSpec(Fill.FILE, told.fill) if told.fill else FillSpec(Fill.RANDOM)
     match told.role:
