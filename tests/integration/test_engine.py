@@ -18,7 +18,7 @@ import pytest
 
 from ferry.v1 import migration_pb2
 from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration import protocol
+from ferry_agent.migration import compression, protocol
 from ferry_agent.migration.digest import memory_digest
 from ferry_agent.migration.ports import IncomingSlot, MoveFailed
 from ferry_agent.migration.processors import ProcessorMeter
@@ -172,7 +172,9 @@ def fill_with_text(memory: GuestMemory) -> None:
 async def test_a_busy_guest_arrives_whole_in_another_process(
     target: TargetProcess, memory: GuestMemory, option: TransportOption, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ProcessorMeter, "idle_s", lambda _self: 100.0)  # else the machine's load decides
+    # Else the machine's load decides.
+    monkeypatch.setattr(ProcessorMeter, "idle_s", lambda _self: 100.0)
+    monkeypatch.setattr(compression, "PATIENCE_S", DEADLINE_S)
     fill_with_text(memory)
     guest = WritingGuest(memory, pages_per_ms=10, working_set_pages=2048)
     order = order_to(target, blackout_allowed_s=0.02, option=option)

@@ -4,8 +4,8 @@ A batch is gathered on the event loop, compressed in a thread, and made a frame 
 the wire takes it. So a thread does nothing but LZ4, without the interpreter: one that has it, on a processor
 that others keep busy, would make everybody wait until it gets its turn.
 
-Held at most, beside the frames in flight: for each batch under way its pages, and while a thread is at it as
-much again for LZ4's output, so ``(threads + 1) + threads`` times 2 MiB.
+Held at most, beside the frames in flight: the pages of each batch under way (one more than there are
+threads), and for each thread LZ4's output and the pages of a batch that was given up: 20 MiB for three threads.
 """
 
 import asyncio
@@ -23,16 +23,20 @@ from numpy.typing import NDArray
 from ferry_agent.migration.frames import EncodedFrame, compressed_frame, plain_frame
 from ferry_agent.migration.link import SourceLink
 from ferry_agent.migration.processors import ProcessorMeter
-from ferry_host.compression import WINDOW_S, Governor, Pending, Plain, Window
+from ferry_host.compression import WINDOW_S, WIRE_LOW_FRAMES, Governor, Pending, Plain, Window
 
 THREADS_MAX = 3
-"""Three threads fill a link of 5 to 10 Gbit/s; with the batch that waits for them they hold 14 MiB."""
+"""Three threads fill a link of 5 to 10 Gbit/s, and with what is in flight they hold 52 MiB."""
 
 NICENESS = 10
 """A thread of this priority gets a tenth of a processor that a guest wants for itself, until the next look at
 the processors ends even that. Linux has a priority for each thread (setpriority(2), under "C library/kernel
 differences"), and anyone may lower one's own. ``SCHED_IDLE`` would be too low: the interpreter, which such a
 thread needs to say that it is done, would wait with it for a turn that does not come."""
+
+PATIENCE_S = 0.02
+"""A batch takes 4 ms of a processor: threads that finish none in this time are kept from it, and a wire that
+has nothing else to do does not wait for them. In the pause that would be black-out."""
 
 BATCH_PAGES_MIN = 4
 """Fewer pages take longer to be handed to a thread and back than to be sent."""
@@ -98,9 +102,13 @@ class Compressor:
                 self._governor.sent_plain(pages, choice)
                 self._flowing = True
                 return False
-            await asyncio.wait(self._jobs, timeout=WINDOW_S, return_when=asyncio.FIRST_COMPLETED)
+            in_vain = await self._waited_in_vain()
             if self._flowing and self._link.frames_sent == self._link.frames_acked:
                 self._governor.wire_ran_dry(time.monotonic())
+            if in_vain:
+                self._governor.sent_plain(pages, Plain.NO_PROCESSOR)
+                self._flowing = True
+                return False
 
     def submit(self, batch: Batch) -> None:
         """Have a batch compressed; its frame is sent by a later ``takes`` or ``flush``."""
@@ -111,8 +119,10 @@ class Compressor:
     async def flush(self) -> None:
         """Hand over everything that was submitted. Raises FerryError if the link broke."""
         while self._jobs:
-            await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
+            in_vain = await self._waited_in_vain()
             await self._hand_over_ready()
+            if in_vain:
+                await self._give_up()
         self._flowing = False
 
     def explanation(self) -> str:
@@ -133,6 +143,22 @@ class Compressor:
         unacked_frames = self._link.frames_sent - self._link.frames_acked
         now_s = time.monotonic()
         return self._governor.decide(len(self._jobs), unacked_frames, now_s, in_pause=self.in_pause)
+
+    async def _waited_in_vain(self) -> bool:
+        """Wait for a batch; whether none was ready in time and the wire may have nothing to do."""
+        await asyncio.wait(self._jobs, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        unacked_frames = self._link.frames_sent - self._link.frames_acked
+        return unacked_frames <= WIRE_LOW_FRAMES and not any(job.done() for job in self._jobs)
+
+    async def _give_up(self) -> None:
+        """Send what is still being compressed as it is. A thread may go on reading its pages: they are a copy."""
+        for job, batch in list(self._jobs.items()):
+            del self._jobs[job]
+            job.cancel()
+            self._governor.sent_plain(len(batch.rows), Plain.NO_PROCESSOR)
+            sequence = self._link.frames_sent
+            frame = plain_frame(sequence, batch.page_indices, batch.zero_indices, batch.rows)
+            await self._link.send_frame(frame)
 
     async def _hand_over_ready(self) -> None:
         for future in [one for one in self._jobs if one.done()]:

@@ -28,6 +28,7 @@ PAGES = 2000
 def idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the load of the machine that tests run on decides."""
     monkeypatch.setattr(ProcessorMeter, "idle_s", lambda _self: 100.0)
+    monkeypatch.setattr(compression, "PATIENCE_S", DEADLINE_S)
 
 
 def text_memory(pages: int = PAGES) -> GuestMemory:
@@ -154,7 +155,7 @@ async def test_a_wire_faster_than_the_compressor_is_not_held_up(monkeypatch: pyt
     compress = compression._compress
 
     def compress_slowly(rows: np.typing.NDArray[np.uint8]) -> compression._Job:
-        time.sleep(0.02)
+        time.sleep(0.01)
         return compress(rows)
 
     monkeypatch.setattr(compression, "_compress", compress_slowly)
@@ -162,6 +163,23 @@ async def test_a_wire_faster_than_the_compressor_is_not_held_up(monkeypatch: pyt
         figures = await move(ends)
     assert 0 < figures.passes[0].compressed_pages < 32 * 512
     assert "went out while the wire was faster than the compressor" in figures.compression
+
+
+async def test_threads_that_never_get_a_processor_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    compress, turn = compression._compress, threading.Event()
+
+    def compress_later(rows: np.typing.NDArray[np.uint8]) -> compression._Job:
+        turn.wait(DEADLINE_S)
+        return compress(rows)
+
+    monkeypatch.setattr(compression, "_compress", compress_later)
+    monkeypatch.setattr(compression, "PATIENCE_S", 0.02)
+    try:
+        async with two_ends(text_memory()) as ends:
+            figures = await move(ends)
+    finally:
+        turn.set()
+    assert figures.compression == "0% of the pages were compressed; 100% found no processor to spare"
 
 
 async def test_the_last_copy_is_known_to_be_in_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
