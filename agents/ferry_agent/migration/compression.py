@@ -5,7 +5,7 @@ the wire takes it. So a thread does nothing but LZ4, without the interpreter: on
 that others keep busy, would make everybody wait until it gets its turn.
 
 Held at most, beside the frames in flight: the pages of each batch under way (one more than there are
-threads), and for each thread LZ4's output and the pages of a batch that was given up: 20 MiB for three threads.
+threads), and for each thread LZ4's output and the pages of a batch that was given up: 20 MiB for three.
 """
 
 import asyncio
@@ -151,7 +151,7 @@ class Compressor:
         return unacked_frames <= WIRE_LOW_FRAMES and not any(job.done() for job in self._jobs)
 
     async def _give_up(self) -> None:
-        """Send what is still being compressed as it is. A thread may go on reading its pages: they are a copy."""
+        """Send what is still being compressed as it is. Threads may go on reading its pages, a copy."""
         for job, batch in list(self._jobs.items()):
             del self._jobs[job]
             job.cancel()
