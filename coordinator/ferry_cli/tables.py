@@ -333,6 +333,8 @@ def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
         rate = format_rate(record.memory_bytes / record.total_s)
         memory, sent = format_size(record.memory_bytes), format_size(figures.bytes_sent)
         lines.append(f"{memory} of memory in {format_duration(record.total_s)} ({rate}), {sent} sent")
+    if figures.compression:
+        lines.append(figures.compression)
     if figures.HasField("verified"):
         lines.append(
             f"memory on both sides {'was equal' if figures.verified else 'DIFFERED'} at the hand-off"
@@ -345,6 +347,9 @@ def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
 def pass_line(figures: common_pb2.PassFigures) -> str:
     """One pass in words."""
     sent = format_size(figures.pages_sent * PAGE_SIZE)
+    if figures.compressed_pages:
+        share = figures.compressed_pages / figures.pages_sent
+        sent += f", {share:.0%} compressed to {format_size(figures.compressed_bytes)}"
     if figures.index == 0:
         return (
             f"  pause: the last {figures.pages_sent} pages ({sent}) in {format_duration(figures.duration_s)}"

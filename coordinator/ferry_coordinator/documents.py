@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ferry.v1 import admin_pb2, common_pb2, events_pb2
+from ferry_types.limits import PAGE_SIZE
 from ferry_types.roles import Failback
 
 View = dict[str, Any]
@@ -216,6 +217,9 @@ def pass_view(figures: common_pb2.PassFigures) -> View:
         "pages_sent": figures.pages_sent,
         "zero_pages": figures.zero_pages,
         "bytes_sent": figures.bytes_sent,
+        "raw_bytes": figures.pages_sent * PAGE_SIZE,
+        "compressed_share": figures.compressed_pages / figures.pages_sent if figures.pages_sent else None,
+        "compressed_bytes": figures.compressed_bytes,
         "duration_s": figures.duration_s,
         "dirty_pages_after": figures.dirty_pages_after,
     }
@@ -241,6 +245,7 @@ def migration_view(record: admin_pb2.MigrationRecord) -> View:
         "total_s": record.total_s or None,
         "memory_bytes": record.memory_bytes,
         "bytes_sent": figures.bytes_sent if measured else None,
+        "compression": figures.compression or None,
         "verified": figures.verified if figures.HasField("verified") else None,
         "reason": record.reason or None,
         "pass_limit": options.pass_limit,

@@ -39,6 +39,9 @@ class TransportOption(StrEnum):
     """Performance options of a live migration."""
 
     TCPIP = "tcpip"
+    """One connection."""
+    COMPRESSION = "compression"
+    """One connection; pages are compressed with what the guests leave of the processors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,10 @@ class PassFigures:
     bytes_sent: int
     duration_s: float
     dirty_pages_after: int
+    compressed_pages: int = 0
+    """Of ``pages_sent``, those that travelled compressed."""
+    compressed_bytes: int = 0
+    """What they were compressed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +92,5 @@ class MigrationFigures:
     bytes_sent: int = 0
     verified: bool | None = None
     explanation: str = ""
+    compression: str = ""
+    """How much was compressed and why the rest was not, in words; empty if it was not asked for."""

@@ -18,15 +18,16 @@ import pytest
 
 from ferry.v1 import migration_pb2
 from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration import protocol
+from ferry_agent.migration import compression, protocol
 from ferry_agent.migration.digest import memory_digest
 from ferry_agent.migration.ports import IncomingSlot, MoveFailed
+from ferry_agent.migration.processors import ProcessorMeter
 from ferry_agent.migration.source import OutgoingMove
 from ferry_agent.migration.target import MigrationServicer
 from ferry_types.errors import FerryError, Refusal
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import BeginOutgoing, MigrationProgress
-from ferry_types.migrations import MigrationOptions
+from ferry_types.migrations import MigrationOptions, TransportOption
 from ferry_wire.servers import create_server
 
 MIB = 2**20
@@ -156,16 +157,27 @@ def memory() -> Iterator[GuestMemory]:
     memory.close()
 
 
-def order_to(target: TargetProcess, **options: float) -> BeginOutgoing:
+def order_to(target: TargetProcess, **options: float | TransportOption) -> BeginOutgoing:
     chosen = MigrationOptions(verify=True, **options)  # type: ignore[arg-type]
     return BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", target.address, chosen)
 
 
+def fill_with_text(memory: GuestMemory) -> None:
+    """All but the first 32 MiB, which stay random."""
+    text = b"".join(b"line %08d of what LZ4 is good at\n" % number for number in range(2**20))
+    memory.pages[8192:].reshape(-1)[:] = np.frombuffer(text, np.uint8)[: 32 * MIB]
+
+
+@pytest.mark.parametrize("option", [TransportOption.TCPIP, TransportOption.COMPRESSION])
 async def test_a_busy_guest_arrives_whole_in_another_process(
-    target: TargetProcess, memory: GuestMemory
+    target: TargetProcess, memory: GuestMemory, option: TransportOption, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Else the machine's load decides.
+    monkeypatch.setattr(ProcessorMeter, "idle_s", lambda _self: 100.0)
+    monkeypatch.setattr(compression, "PATIENCE_S", DEADLINE_S)
+    fill_with_text(memory)
     guest = WritingGuest(memory, pages_per_ms=10, working_set_pages=2048)
-    order = order_to(target, blackout_allowed_s=0.02)
+    order = order_to(target, blackout_allowed_s=0.02, option=option)
     awaiting = await OutgoingMove(order, memory, guest, least_recently_used_first=True).run()
     outcome = await target.outcome()
     assert outcome[0] == "ready", outcome
@@ -176,6 +188,9 @@ async def test_a_busy_guest_arrives_whole_in_another_process(
     figures = awaiting.figures(ready_at_s)
     await awaiting.close()
     assert figures.passes[0].pages_sent == memory.n_pages
+    # Random pages never travel compressed.
+    assert 0 <= figures.passes[0].compressed_pages <= memory.n_pages // 2
+    assert (figures.passes[0].compressed_pages > 0) == (option is TransportOption.COMPRESSION)
     assert len(figures.passes) <= order.options.pass_limit
     assert figures.explanation.startswith("switched ")
     # One machine, one clock: the black-out is the time between the pause and the other process's READY.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration.compression import Batch, Compressor
 from ferry_agent.migration.frames import NO_PAGES, FrameBuilder, zero_pages
 from ferry_agent.migration.link import SourceLink
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX
@@ -30,6 +31,10 @@ class Copied:
     pages_sent: int
     zero_pages: int
     bytes_sent: int
+    compressed_pages: int = 0
+    compressed_bytes: int = 0
+    saved_bytes: int = 0
+    """What ``bytes_sent`` would be more without compression."""
 
 
 class PageCopier:
@@ -39,9 +44,10 @@ class PageCopier:
     became zero after having been sent is named.
     """
 
-    def __init__(self, memory: GuestMemory, link: SourceLink) -> None:
+    def __init__(self, memory: GuestMemory, link: SourceLink, compressor: Compressor | None = None) -> None:
         self._memory = memory
         self._link = link
+        self._compressor = compressor
         self._builder = FrameBuilder(memory.pages)
         page_count = len(memory.pages)
         self._on_target = np.zeros(page_count, np.bool_)
@@ -77,7 +83,7 @@ class PageCopier:
 
     async def copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
         """Send these pages in this order; ``on_progress`` is told how many are done. Raises FerryError."""
-        bytes_before = self._link.bytes_sent
+        before = self._sent_so_far()
         self._found_late = 0
         done = zero_count = 0
         rest = became_zero = NO_PAGES
@@ -98,12 +104,18 @@ class PageCopier:
                 on_progress(done)
         if len(rest) or len(became_zero):
             await self._send(rest, became_zero)
+        if self._compressor is not None:
+            await self._compressor.flush()
         zero_count += self._found_late
-        return Copied(
-            pages_sent=len(indices) - zero_count,
-            zero_pages=zero_count,
-            bytes_sent=self._link.bytes_sent - bytes_before,
-        )
+        sent = (after - earlier for after, earlier in zip(self._sent_so_far(), before, strict=True))
+        return Copied(len(indices) - zero_count, zero_count, *sent)
+
+    def _sent_so_far(self) -> tuple[int, int, int, int]:
+        """Bytes of frames, and what ``Copied`` says of compression, of the whole attempt."""
+        packed = self._compressor
+        if packed is None:
+            return self._link.bytes_sent, 0, 0, 0
+        return self._link.bytes_sent, packed.compressed_pages, packed.compressed_bytes, packed.saved_bytes
 
     async def _looked_at(
         self, indices: NDArray[np.int64]
@@ -141,13 +153,31 @@ class PageCopier:
         await self._link.all_acked()
 
     async def _send(self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64]) -> None:
+        if self._compressor is not None and await self._compressor.takes(len(page_indices)):
+            rows, zero_rows = self._builder.gather(page_indices)
+            if zero_rows.any():
+                page_indices, zero_indices = self._found_zero(page_indices, zero_indices, zero_rows)
+                rows = rows[~zero_rows]
+            self._note(page_indices, zero_indices)
+            self._compressor.submit(Batch(page_indices, zero_indices, rows))
+            return
         frame = self._builder.build(self._link.frames_sent, page_indices, zero_indices)
         if frame.zero_rows.any():
-            found = page_indices[frame.zero_rows]
-            self._found_late += len(found)
-            page_indices = page_indices[~frame.zero_rows]
-            zero_indices = np.concatenate((zero_indices, found[self._on_target[found]]))
+            page_indices, zero_indices = self._found_zero(page_indices, zero_indices, frame.zero_rows)
             frame = self._builder.build(self._link.frames_sent, page_indices, zero_indices)
+        self._note(page_indices, zero_indices)
+        await self._link.send_frame(frame)
+
+    def _found_zero(
+        self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64], zero_rows: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pages to carry and pages to name, now that some of the former turned out zero."""
+        found = page_indices[zero_rows]
+        self._found_late += len(found)
+        named = np.concatenate((zero_indices, found[self._on_target[found]]))
+        return page_indices[~zero_rows], named
+
+    def _note(self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64]) -> None:
+        """What the target will have at the end of this pass, which names each page only once."""
         self._on_target[page_indices] = True
         self._on_target[zero_indices] = False
-        await self._link.send_frame(frame)

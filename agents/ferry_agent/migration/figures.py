@@ -16,13 +16,15 @@ class MoveRecord:
         self.explanation = ""
         self.passes: list[PassFigures] = []
         self.rate_bytes_per_s = 0.0
-        """Of the last pass that was long enough to tell; 0 before the first."""
+        """At which memory was copied in the last pass that was long enough to tell; 0 before the first. What
+        compression spared the wire counts too: it is pages that have to fit into the black-out."""
+        self.compression = ""
         self._final: PassFigures | None = None
 
     def add_pass(self, copied: Copied, duration_s: float, dirty_pages_after: int) -> None:
         """Another pass over memory has been acknowledged by the target."""
         if copied.bytes_sent >= RATE_BYTES_MIN or not self.rate_bytes_per_s:
-            self.rate_bytes_per_s = copied.bytes_sent / duration_s
+            self.rate_bytes_per_s = (copied.bytes_sent + copied.saved_bytes) / duration_s
         self.passes.append(_pass_figures(len(self.passes) + 1, copied, duration_s, dirty_pages_after))
 
     def set_final(self, copied: Copied, duration_s: float) -> None:
@@ -47,6 +49,7 @@ class MoveRecord:
             bytes_sent=sum(figures.bytes_sent for figures in (*self.passes, *last)),
             verified=verified,
             explanation=self.explanation,
+            compression=self.compression,
         )
 
 
@@ -58,4 +61,6 @@ def _pass_figures(index: int, copied: Copied, duration_s: float, dirty_pages_aft
         bytes_sent=copied.bytes_sent,
         duration_s=duration_s,
         dirty_pages_after=dirty_pages_after,
+        compressed_pages=copied.compressed_pages,
+        compressed_bytes=copied.compressed_bytes,
     )

@@ -14,11 +14,11 @@ import numpy as np
 
 # Keys of PageFrame's fields: number << 3 | wire type (0 varint, 1 fixed64, 2 length-delimited).
 _MIGRATION_ID, _TOKEN, _SEQUENCE, _PAGE_INDICES = 0x0A, 0x12, 0x18, 0x22
-_PAYLOAD, _ZERO_INDICES, _CHECKSUM = 0x2A, 0x32, 0x39
+_PAYLOAD, _ZERO_INDICES, _CHECKSUM, _LZ4_CHECKSUM = 0x2A, 0x32, 0x39, 0x41
 _LENGTH_DELIMITED = frozenset({_MIGRATION_ID, _TOKEN, _PAGE_INDICES, _PAYLOAD, _ZERO_INDICES})
 
-_CHECKSUM_VALUE = struct.Struct("<Q")
-_TAIL_BYTES = 1 + _CHECKSUM_VALUE.size
+_FIXED64 = struct.Struct("<Q")
+_TAIL_BYTES = 1 + _FIXED64.size
 _VARINT_BITS_MAX = 64
 
 _new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
@@ -44,6 +44,8 @@ class PageFrame:
     checksum: int = 0
     migration_id: Buffer = b""
     token: Buffer = b""
+    lz4_checksum: int | None = None
+    """XXH3-64 of what the payload decodes to; None if it is the pages themselves."""
 
 
 class FrameWriter:
@@ -65,6 +67,8 @@ class FrameWriter:
             if len(value):
                 parts += (_varint(key, len(value)), value)
         parts.append(_varint(_SEQUENCE, frame.sequence))
+        if frame.lz4_checksum is not None:
+            parts += (bytes((_LZ4_CHECKSUM,)), _FIXED64.pack(frame.lz4_checksum))
         if payload_bytes:
             parts.append(_varint(_PAYLOAD, payload_bytes))
         head = b"".join(parts)
@@ -77,7 +81,7 @@ class FrameWriter:
 
     def finish(self, checksum: int) -> bytes:
         """The whole frame, in protobuf's encoding. Nothing may be written to ``payload`` any more."""
-        tail = bytes((_CHECKSUM,)) + _CHECKSUM_VALUE.pack(checksum)
+        tail = bytes((_CHECKSUM,)) + _FIXED64.pack(checksum)
         self._place[-_TAIL_BYTES:] = np.frombuffer(tail, np.uint8)
         return self._wire
 
@@ -96,7 +100,8 @@ def decode(wire: bytes) -> PageFrame:
     """
     view = memoryview(wire)
     fields: dict[int, Buffer] = {}
-    sequence = checksum = position = 0
+    checksums: dict[int, int] = {}
+    sequence = position = 0
     while position < len(view):
         key = view[position]
         position += 1
@@ -106,9 +111,9 @@ def decode(wire: bytes) -> PageFrame:
             position += length
         elif key == _SEQUENCE:
             sequence, position = _read_varint(view, position)
-        elif key == _CHECKSUM:
-            (checksum,) = _CHECKSUM_VALUE.unpack(_slice(view, position, _CHECKSUM_VALUE.size))
-            position += _CHECKSUM_VALUE.size
+        elif key in (_CHECKSUM, _LZ4_CHECKSUM):
+            (checksums[key],) = _FIXED64.unpack(_slice(view, position, _FIXED64.size))
+            position += _FIXED64.size
         else:
             raise FrameError(f"key {key:#x} at byte {position - 1} is none of a page frame's")
     return PageFrame(
@@ -116,9 +121,10 @@ def decode(wire: bytes) -> PageFrame:
         page_indices=fields.get(_PAGE_INDICES, b""),
         payload=fields.get(_PAYLOAD, b""),
         zero_indices=fields.get(_ZERO_INDICES, b""),
-        checksum=checksum,
+        checksum=checksums.get(_CHECKSUM, 0),
         migration_id=fields.get(_MIGRATION_ID, b""),
         token=fields.get(_TOKEN, b""),
+        lz4_checksum=checksums.get(_LZ4_CHECKSUM),
     )
 
 

@@ -7,6 +7,7 @@ it may reach memory.
 
 from dataclasses import dataclass
 
+import lz4.block
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ NO_PAGES: NDArray[np.int64] = np.empty(0, np.int64)
 
 _NO_ROWS: NDArray[np.bool_] = np.empty(0, np.bool_)
 _HEAD_BYTES = 8
+_INDEX_BYTES = 4
 
 _RUN_PAGES_MIN = 64
 """Pages that come in runs of so many on average are looked at run by run, without being copied first."""
@@ -75,20 +77,17 @@ class FrameBuilder:
         Pages are looked at for zeros once copied: that costs nothing, where the first touch of a page that
         lies in no cache costs as much as copying a third of it.
         """
-        assert len(page_indices) <= FRAME_PAGES_MAX, len(page_indices)
-        assert len(zero_indices) <= FRAME_ZERO_PAGES_MAX, len(zero_indices)
-        page_bytes = page_indices.astype("<u4").tobytes()
-        zero_bytes = zero_indices.astype("<u4").tobytes()
-        head = PageFrame(sequence, page_indices=page_bytes, zero_indices=zero_bytes)
+        head = _head(sequence, page_indices, zero_indices)
         writer = FrameWriter(head, len(page_indices) * PAGE_SIZE)
         rows = writer.payload.reshape(-1, PAGE_SIZE)
         self._gather(page_indices, rows)
-        zero_rows = rows[:, :_HEAD_BYTES].max(axis=1) == 0
-        zero_rows[zero_rows] = rows[zero_rows].max(axis=1) == 0
-        checksum = frame_checksum(page_bytes, zero_bytes, writer.payload.data)
-        full = len(page_indices) == FRAME_PAGES_MAX
-        pages = len(page_indices) + len(zero_indices)
-        return EncodedFrame(writer.finish(checksum), pages, checksum, full, zero_rows)
+        return _finished(writer, head, _zero_copies(rows))
+
+    def gather(self, page_indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """A copy of these pages (at most 512) that is no frame yet, (n, 4096), and which of them are zero."""
+        rows = np.empty((len(page_indices), PAGE_SIZE), np.uint8)
+        self._gather(page_indices, rows)
+        return rows, _zero_copies(rows)
 
     def _gather(self, page_indices: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
         if is_run(page_indices):
@@ -97,6 +96,67 @@ class FrameBuilder:
         else:
             # Any mode but "raise" lets NumPy write into `out` without a buffer between.
             np.take(self._pages, page_indices, axis=0, out=rows, mode="clip")
+
+
+def plain_frame(
+    sequence: int,
+    page_indices: NDArray[np.int64],
+    zero_indices: NDArray[np.int64],
+    rows: NDArray[np.uint8],
+) -> EncodedFrame:
+    """A frame of pages that were gathered before and hold no zero page; ``rows`` is (n, 4096)."""
+    head = _head(sequence, page_indices, zero_indices)
+    writer = FrameWriter(head, rows.nbytes)
+    writer.payload[:] = rows.reshape(-1)
+    return _finished(writer, head, np.zeros(len(rows), np.bool_))
+
+
+def compressed_frame(
+    sequence: int,
+    page_indices: NDArray[np.int64],
+    zero_indices: NDArray[np.int64],
+    rows: NDArray[np.uint8],
+    payload: bytes,
+) -> EncodedFrame:
+    """As ``plain_frame``, with ``rows`` as an LZ4 block that is shorter than they are.
+
+    Two checksums, because each catches what the other does not: the frame's own one, over the payload as it
+    is sent, tells damage on the way before a decoder sees it; the other, over the pages, is taken on the copy
+    itself, so that it also tells a block that is sound and holds something else.
+    """
+    head = _head(sequence, page_indices, zero_indices, xxhash.xxh3_64_intdigest(rows.data))
+    writer = FrameWriter(head, len(payload))
+    writer.payload[:] = np.frombuffer(payload, np.uint8)
+    return _finished(writer, head, np.zeros(len(rows), np.bool_))
+
+
+def _head(
+    sequence: int,
+    page_indices: NDArray[np.int64],
+    zero_indices: NDArray[np.int64],
+    lz4_checksum: int | None = None,
+) -> PageFrame:
+    assert len(page_indices) <= FRAME_PAGES_MAX, len(page_indices)
+    assert len(zero_indices) <= FRAME_ZERO_PAGES_MAX, len(zero_indices)
+    return PageFrame(
+        sequence,
+        page_indices=page_indices.astype("<u4").tobytes(),
+        zero_indices=zero_indices.astype("<u4").tobytes(),
+        lz4_checksum=lz4_checksum,
+    )
+
+
+def _finished(writer: FrameWriter, head: PageFrame, zero_rows: NDArray[np.bool_]) -> EncodedFrame:
+    checksum = frame_checksum(head.page_indices, head.zero_indices, writer.payload.data)
+    carried, zero = len(head.page_indices) // _INDEX_BYTES, len(head.zero_indices) // _INDEX_BYTES
+    full = carried == FRAME_PAGES_MAX
+    return EncodedFrame(writer.finish(checksum), carried + zero, checksum, full, zero_rows)
+
+
+def _zero_copies(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    zero_rows: NDArray[np.bool_] = rows[:, :_HEAD_BYTES].max(axis=1) == 0
+    zero_rows[zero_rows] = rows[zero_rows].max(axis=1) == 0
+    return zero_rows
 
 
 def opening_frame(migration_id: str, token: str) -> EncodedFrame:
@@ -153,19 +213,41 @@ def is_run(indices: NDArray[np.int64] | NDArray[np.uint32]) -> bool:
 def check(frame: PageFrame, *, sequence: int, pages_in_memory: int) -> CheckedFrame:
     """Prove a frame fit to be written: it must be number ``sequence`` of its stream.
 
-    Raises FrameError for a gap in the sequence, a wrong length or count, an index out of range and a checksum
-    that does not match. A page that is named twice is harmless: the last one counts, and zeros come first.
+    Raises FrameError for a gap in the sequence, a wrong length or count, an index out of range, a checksum
+    that does not match and a payload that does not decode to the pages that it is for; decoding is bounded by
+    what the page count says, 2 MiB at most. A page that is named twice is harmless: the last one counts, and
+    zeros come first.
     """
     if frame.sequence != sequence:
         raise FrameError(f"frame {frame.sequence} came where frame {sequence} was due")
     page_indices = _indices(frame.page_indices, FRAME_PAGES_MAX, pages_in_memory, "pages")
     zero_indices = _indices(frame.zero_indices, FRAME_ZERO_PAGES_MAX, pages_in_memory, "zero pages")
-    if len(frame.payload) != len(page_indices) * PAGE_SIZE:
-        raise FrameError(f"{len(frame.payload)} bytes of payload came for {len(page_indices)} pages")
+    raw_bytes = len(page_indices) * PAGE_SIZE
+    compressed = frame.lz4_checksum is not None
+    if not (len(frame.payload) < raw_bytes if compressed else len(frame.payload) == raw_bytes):
+        kind = "compressed payload" if compressed else "payload"
+        raise FrameError(f"{len(frame.payload)} bytes of {kind} came for {len(page_indices)} pages")
     if frame_checksum(frame.page_indices, frame.zero_indices, frame.payload) != frame.checksum:
         raise FrameError(f"the checksum of frame {sequence} does not match its contents")
-    rows = np.frombuffer(frame.payload, np.uint8).reshape(-1, PAGE_SIZE)
+    contents = frame.payload if frame.lz4_checksum is None else _decompressed(frame, raw_bytes)
+    rows = np.frombuffer(contents, np.uint8).reshape(-1, PAGE_SIZE)
     return CheckedFrame(page_indices, rows, zero_indices, frame.checksum)
+
+
+def _decompressed(frame: PageFrame, raw_bytes: int) -> bytes:
+    try:
+        contents: bytes = lz4.block.decompress(frame.payload, uncompressed_size=raw_bytes)
+    except lz4.block.LZ4BlockError as error:
+        raise FrameError(
+            f"the payload of frame {frame.sequence} is no LZ4 block of {raw_bytes} bytes: {error}"
+        ) from error
+    if len(contents) != raw_bytes:
+        raise FrameError(
+            f"the payload of frame {frame.sequence} decodes to {len(contents)} bytes, not to {raw_bytes}"
+        )
+    if xxhash.xxh3_64_intdigest(contents) != frame.lz4_checksum:
+        raise FrameError(f"what the payload of frame {frame.sequence} decodes to has another checksum")
+    return contents
 
 
 def frame_checksum(page_bytes: Buffer, zero_bytes: Buffer, payload: Buffer) -> int:

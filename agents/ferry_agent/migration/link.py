@@ -45,6 +45,8 @@ class SourceLink:
         self.bytes_acked = 0
         self.last_was_full = False
         """Whether the acknowledgement of the last frame may be held back."""
+        self.target_takes_lz4 = False
+        """Whether it has said that it takes compressed frames."""
         self.clock_offset_s = 0.0
         """Target's monotonic clock minus this machine's."""
         self._order = order
@@ -106,6 +108,7 @@ class SourceLink:
                     "run the same release of Hyperferry on both hosts",
                 )
             )
+        self.target_takes_lz4 = accept.takes_lz4
         if not share_a_clock(boot_id, accept.boot_id):
             self.clock_offset_s = estimate_offset_s(
                 [await self._probe_clock() for _ in range(protocol.CLOCK_PROBES)]

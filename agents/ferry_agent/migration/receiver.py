@@ -11,12 +11,13 @@ that runs. READY is left by nobody: what becomes of the image then is the host's
 
 import asyncio
 from enum import Enum, auto
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferry.v1 import migration_pb2
-from ferry_agent.migration.frame_codec import FrameError, decode
+from ferry_agent.migration.frame_codec import FrameError, PageFrame, decode
 from ferry_agent.migration.frames import CheckedFrame, check, is_run
 from ferry_agent.migration.ports import IncomingSlot, TargetHost
 from ferry_types.errors import FerryError, Refusal, failed
@@ -66,7 +67,7 @@ class Receiver:
         """Check the next frame and write it to memory. Raises FrameError, with nothing written."""
         if self.phase is not Phase.RECEIVING:
             raise FrameError("a frame came after the last one")
-        frame = check(decode(wire), sequence=self.frames, pages_in_memory=self.slot.memory.n_pages)
+        frame = await self._checked(decode(wire))
         await self._write(frame)
         self.frames += 1
         self._pages += frame.pages
@@ -74,6 +75,13 @@ class Receiver:
         self.heard_at_s = self._loop.time()
         self._check_if_all_here()
         return frame
+
+    async def _checked(self, frame: PageFrame) -> CheckedFrame:
+        checking = partial(check, frame, sequence=self.frames, pages_in_memory=self.slot.memory.n_pages)
+        if frame.lz4_checksum is None:
+            return checking()
+        # Decoding takes a few milliseconds and lets go of the interpreter.
+        return await asyncio.to_thread(checking)
 
     async def _write(self, frame: CheckedFrame) -> None:
         memory = self.slot.memory

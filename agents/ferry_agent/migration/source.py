@@ -11,6 +11,7 @@ keeps the streams open, and who owns the VM is no longer for the source to say.
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration.clocks import machine_boot_id
-from ferry_agent.migration.copier import PageCopier
+from ferry_agent.migration.compression import Compressor
+from ferry_agent.migration.copier import Copied, PageCopier
 from ferry_agent.migration.digest import memory_digest
 from ferry_agent.migration.figures import MoveRecord
 from ferry_agent.migration.link import SourceLink
@@ -28,7 +30,7 @@ from ferry_host import convergence
 from ferry_types.errors import FerryError, Refusal, failed
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX
 from ferry_types.messages import BeginOutgoing, MigrationProgress
-from ferry_types.migrations import MigrationFigures
+from ferry_types.migrations import MigrationFigures, TransportOption
 
 
 class AwaitingOutcome:
@@ -82,7 +84,10 @@ class OutgoingMove:
         self._boot_id = machine_boot_id() if boot_id is None else boot_id
         self._policy = convergence.Policy(order.options.pass_limit, order.options.blackout_allowed_s)
         self._link = SourceLink(order)
-        self._copier = PageCopier(memory, self._link)
+        self._compressor = (
+            Compressor(self._link) if order.options.option is TransportOption.COMPRESSION else None
+        )
+        self._copier = PageCopier(memory, self._link, self._compressor)
         self._record = MoveRecord()
         self._digest: asyncio.Future[bytes] | None = None
         self._final_permitted = False
@@ -105,6 +110,9 @@ class OutgoingMove:
         except BaseException:
             await self._abandon()
             raise
+        finally:
+            if self._compressor is not None:
+                self._compressor.close()
         return AwaitingOutcome(self._link, self._copier, self._record, verify=self._order.options.verify)
 
     async def _abandon(self) -> None:
@@ -186,16 +194,24 @@ class OutgoingMove:
                 rate_bytes_per_s = (self._link.bytes_acked - bytes_before) / (now_s - began_at_s)
                 self._report(pass_index, pages_done, len(indices), rate_bytes_per_s)
 
-        copied = await self._copier.copy(indices, on_progress)
+        copied = await self._copy(indices, on_progress)
         await self._copier.settle()
         self._record.add_pass(copied, time.monotonic() - began_at_s, self._memory.dirty.count())
         self._report(pass_index, len(indices), len(indices), self._record.rate_bytes_per_s)
 
     async def _copy_last(self, paused_at_s: float) -> None:
-        copied = await self._copier.copy(self._copier.take_dirty(), lambda _pages_done: None)
+        if self._compressor is not None:
+            self._compressor.in_pause = True
+        copied = await self._copy(self._copier.take_dirty(), lambda _pages_done: None)
         dirty_pages = self._memory.dirty.count()
         assert dirty_pages == 0, f"{dirty_pages} pages were dirtied after the pause"
         self._record.set_final(copied, time.monotonic() - paused_at_s)
+
+    async def _copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
+        copied = await self._copier.copy(indices, on_progress)
+        if self._compressor is not None:
+            self._record.compression = self._compressor.explanation()
+        return copied
 
     def _report(self, pass_index: int, pages_done: int, pages_total: int, rate_bytes_per_s: float) -> None:
         self._reported_at_s = time.monotonic()

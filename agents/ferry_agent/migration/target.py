@@ -107,7 +107,7 @@ class MigrationServicer:
 
     async def _converse(self, receiver: Receiver, context: _ControlContext) -> None:
         accept = migration_pb2.MigrationAccept(
-            protocol_version=protocol.PROTOCOL_VERSION, boot_id=self._boot_id
+            protocol_version=protocol.PROTOCOL_VERSION, boot_id=self._boot_id, takes_lz4=True
         )
         await context.write(migration_pb2.ControlFromTarget(accept=accept))
         while (message := await _next_message(receiver, context)).HasField("clock_probe"):

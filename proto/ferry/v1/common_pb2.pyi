@@ -439,7 +439,7 @@ class MigrationOptions(_message.Message):
     type: _builtins.str
     """live"""
     option: _builtins.str
-    """tcpip"""
+    """tcpip | compression"""
     verify: _builtins.bool
     """hash all memory on both sides at the hand-off"""
     pass_limit: _builtins.int
@@ -475,6 +475,8 @@ class PassFigures(_message.Message):
     BYTES_SENT_FIELD_NUMBER: _builtins.int
     DURATION_S_FIELD_NUMBER: _builtins.int
     DIRTY_PAGES_AFTER_FIELD_NUMBER: _builtins.int
+    COMPRESSED_PAGES_FIELD_NUMBER: _builtins.int
+    COMPRESSED_BYTES_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     pages_sent: _builtins.int
     """pages of 4096 bytes that went over the wire"""
@@ -484,6 +486,10 @@ class PassFigures(_message.Message):
     """handed to the transport, headers included"""
     duration_s: _builtins.float
     dirty_pages_after: _builtins.int
+    compressed_pages: _builtins.int
+    """of pages_sent, those that travelled compressed"""
+    compressed_bytes: _builtins.int
+    """what they were compressed to"""
     def __init__(
         self,
         *,
@@ -493,10 +499,12 @@ class PassFigures(_message.Message):
         bytes_sent: _builtins.int = ...,
         duration_s: _builtins.float = ...,
         dirty_pages_after: _builtins.int = ...,
+        compressed_pages: _builtins.int = ...,
+        compressed_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "dirty_pages_after", b"dirty_pages_after", "duration_s", b"duration_s", "index", b"index", "pages_sent", b"pages_sent", "zero_pages", b"zero_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "compressed_bytes", b"compressed_bytes", "compressed_pages", b"compressed_pages", "dirty_pages_after", b"dirty_pages_after", "duration_s", b"duration_s", "index", b"index", "pages_sent", b"pages_sent", "zero_pages", b"zero_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -515,6 +523,7 @@ class MigrationFigures(_message.Message):
     BYTES_SENT_FIELD_NUMBER: _builtins.int
     VERIFIED_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
     brownout_s: _builtins.float
     """first page sent to pause"""
     blackout_s: _builtins.float
@@ -524,6 +533,8 @@ class MigrationFigures(_message.Message):
     """absent unless asked for"""
     explanation: _builtins.str
     """why copying stopped when it did, in words"""
+    compression: _builtins.str
+    """how much was compressed, and why the rest was not, in words"""
     @_builtins.property
     def passes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassFigures]: ...
     @_builtins.property
@@ -540,10 +551,11 @@ class MigrationFigures(_message.Message):
         bytes_sent: _builtins.int = ...,
         verified: _builtins.bool | None = ...,
         explanation: _builtins.str = ...,
+        compression: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "final", b"final", "verified", b"verified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "brownout_s", b"brownout_s", "bytes_sent", b"bytes_sent", "explanation", b"explanation", "final", b"final", "passes", b"passes", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "brownout_s", b"brownout_s", "bytes_sent", b"bytes_sent", "compression", b"compression", "explanation", b"explanation", "final", b"final", "passes", b"passes", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__blackout_s: _TypeAlias = _typing.Literal["blackout_s"]  # noqa: Y015
     _WhichOneofArgType__blackout_s: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s"]  # noqa: Y015

@@ -123,17 +123,21 @@ class MigrationAccept(_message.Message):
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     BOOT_ID_FIELD_NUMBER: _builtins.int
+    TAKES_LZ4_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     boot_id: _builtins.str
+    takes_lz4: _builtins.bool
+    """compressed page frames; unset by releases that do not know them"""
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
         boot_id: _builtins.str = ...,
+        takes_lz4: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "protocol_version", b"protocol_version", "takes_lz4", b"takes_lz4"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -251,6 +255,7 @@ class PageFrame(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     ZERO_INDICES_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
+    LZ4_CHECKSUM_FIELD_NUMBER: _builtins.int
     migration_id: _builtins.str
     """in the first frame of a stream"""
     token: _builtins.str
@@ -260,11 +265,15 @@ class PageFrame(_message.Message):
     page_indices: _builtins.bytes
     """uint32 little-endian each, at most 512"""
     payload: _builtins.bytes
-    """4096 bytes a page, in that order"""
+    """4096 bytes a page, in that order; or one LZ4 block of that, see 8"""
     zero_indices: _builtins.bytes
     """uint32 little-endian each, pages that are zero now, at most 65536"""
     checksum: _builtins.int
     """XXH3-64 of payload, seeded with XXH3-64 of page_indices + zero_indices"""
+    lz4_checksum: _builtins.int
+    """Present: the payload is an LZ4 block without a size in front, shorter than the pages, and this is the XXH3-64
+    of what it decodes to. Only for targets that said takes_lz4.
+    """
     def __init__(
         self,
         *,
@@ -275,12 +284,15 @@ class PageFrame(_message.Message):
         payload: _builtins.bytes = ...,
         zero_indices: _builtins.bytes = ...,
         checksum: _builtins.int = ...,
+        lz4_checksum: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lz4_checksum", b"_lz4_checksum", "lz4_checksum", b"lz4_checksum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "migration_id", b"migration_id", "page_indices", b"page_indices", "payload", b"payload", "sequence", b"sequence", "token", b"token", "zero_indices", b"zero_indices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lz4_checksum", b"_lz4_checksum", "checksum", b"checksum", "lz4_checksum", b"lz4_checksum", "migration_id", b"migration_id", "page_indices", b"page_indices", "payload", b"payload", "sequence", b"sequence", "token", b"token", "zero_indices", b"zero_indices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__lz4_checksum: _TypeAlias = _typing.Literal["lz4_checksum"]  # noqa: Y015
+    _WhichOneofArgType__lz4_checksum: _TypeAlias = _typing.Literal["_lz4_checksum", b"_lz4_checksum"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lz4_checksum) -> _WhichOneofReturnType__lz4_checksum | None: ...
 
 Global___PageFrame: _TypeAlias = PageFrame  # noqa: Y015
 

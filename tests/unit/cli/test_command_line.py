@@ -208,7 +208,7 @@ async def test_following_events_goes_on_until_interrupted(ferry: Any, cluster: A
         ("vm", "create", "a", "--compressibility", "2"),
         ("vm", "create", "a", "--priority", "urgent"),
         ("vm", "migrate", "a", "--type", "quick"),
-        ("vm", "migrate", "a", "--option", "compression"),
+        ("vm", "migrate", "a", "--option", "carrier-pigeon"),
         ("vm", "migrate", "a", "--pass-limit", "0"),
         ("vm", "migrate", "a", "--blackout-allowed", "1h"),
         ("vm", "ping", "a", "--interval", "0ms"),

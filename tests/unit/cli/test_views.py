@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ferry.v1 import admin_pb2, common_pb2, events_pb2, host_pb2
-from ferry_cli import views
+from ferry_cli import tables, views
 from ferry_types.errors import ErrorCode, Refusal
 
 
@@ -113,6 +113,29 @@ def test_a_completed_move_is_told_in_full() -> None:
     assert view["final"]["pages_sent"] == 10
     assert (view["brownout_s"], view["blackout_s"], view["total_s"]) == (0.2, 0.002, 0.4)
     assert view["verified"] is True
+
+
+def test_what_was_compressed_is_told_for_each_pass() -> None:
+    squeezed = passed(1)
+    squeezed.compressed_pages, squeezed.compressed_bytes = 8, 16_384
+    empty = common_pb2.PassFigures(index=2)
+    figures = common_pb2.MigrationFigures(passes=[squeezed, passed(2), empty], compression="80% of the pages")
+    done = record(state="completed", figures=figures)
+    view = views.migration_view(done)
+    told = [
+        (step["raw_bytes"], step["compressed_share"], step["compressed_bytes"]) for step in view["passes"]
+    ]
+    assert told == [(40_960, 0.8, 16_384), (40_960, 0.0, 0), (0, None, 0)]
+    assert view["compression"] == "80% of the pages"
+    lines = tables.migration_lines(done)
+    assert "10 pages (40 KiB, 80% compressed to 16 KiB)" in lines[1]
+    assert "compressed" not in lines[2]
+    assert "80% of the pages" in lines
+
+
+def test_a_move_without_compression_says_nothing_of_it() -> None:
+    figures = common_pb2.MigrationFigures(passes=[passed(1)])
+    assert views.migration_view(record(figures=figures))["compression"] is None
 
 
 def test_a_move_that_was_not_verified_does_not_say_false() -> None:

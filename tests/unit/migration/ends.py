@@ -15,7 +15,7 @@ from ferry_agent.migration.target import MigrationServicer
 from ferry_types.errors import FerryError, Refusal, not_found
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import BeginOutgoing, MigrationProgress
-from ferry_types.migrations import MigrationOptions
+from ferry_types.migrations import MigrationOptions, TransportOption
 from ferry_wire.servers import create_server
 
 MOVE, TOKEN, VM, EPOCH = "move-1", "a-token", "vm1", 7
@@ -151,10 +151,11 @@ class Ends:
         migration_id: str = MOVE,
         epoch: int = EPOCH,
         boot_id: str | None = None,
+        option: TransportOption = TransportOption.TCPIP,
     ) -> AwaitingOutcome:
         """Run one attempt up to the end of its final copy; with no black-out allowed it chases every mark."""
         options = MigrationOptions(
-            verify=verify, pass_limit=pass_limit, blackout_allowed_s=blackout_allowed_s
+            option=option, verify=verify, pass_limit=pass_limit, blackout_allowed_s=blackout_allowed_s
         )
         order = BeginOutgoing(migration_id, token, VM, epoch, "node2", self.address, options)
         move = OutgoingMove(order, self.memory, self.source, least_recently_used_first=True, boot_id=boot_id)
