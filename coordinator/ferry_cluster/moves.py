@@ -19,6 +19,7 @@ from ferry_cluster import ownership
 from ferry_cluster.records import MigrationRecord, NodeRecord, Origin, Ownership
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
+from ferry_cluster.wire import wire_figures
 from ferry_types.events import (
     MIGRATION_ARRIVED,
     MIGRATION_BEGUN,
@@ -109,9 +110,12 @@ def _order_prepare(turn: Turn, move: MigrationRecord) -> None:
 
 def _order_begin(turn: Turn, move: MigrationRecord) -> None:
     address = turn.state.nodes[move.target].address
+    wire = wire_figures(turn.state, move.source, move.target, move.options.option)
     turn.order(
         move.source,
-        BeginOutgoing(move.id, move.token, move.vm, move.epoch, move.target, address, move.options),
+        BeginOutgoing(
+            move.id, move.token, move.vm, move.epoch, move.target, address, move.options, wire=wire
+        ),
     )
 
 

@@ -71,6 +71,7 @@ def migration_answer(view: MigrationView) -> admin_pb2.MigrationRecord:
     """A move; as long as it runs, with the figures of the passes that are done."""
     record = view.record
     figures = record.figures or (view.progress.figures if view.progress else None)
+    estimate = figures.estimate if figures else None
     return admin_pb2.MigrationRecord(
         id=record.id,
         vm=record.vm,
@@ -84,6 +85,7 @@ def migration_answer(view: MigrationView) -> admin_pb2.MigrationRecord:
         reason=record.reason or (figures.explanation if figures else ""),
         requested_at_us=record.requested_at_us,
         cause=record.cause,
+        estimate=None if estimate is None else to_proto(estimate, common_pb2.MoveEstimate),
     )
 
 

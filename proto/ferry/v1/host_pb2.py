@@ -22,31 +22,34 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from ferry.v1 import common_pb2 as ferry_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x65rry/v1/host.proto\x12\x08\x66\x65rry.v1\"\x1a\n\x0c\x41uditRequest\x12\n\n\x02vm\x18\x01 \x01(\t\"@\n\x0b\x41uditReport\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x15\n\rpages_checked\x18\x02 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x03 \x03(\t\"\x19\n\x05Probe\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"K\n\tFailpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0f\n\x07reached\x18\x03 \x01(\x04\x12\x0f\n\x07holding\x18\x04 \x01(\x08\"\x10\n\x0e\x46\x61ilpointQuery\"8\n\rFailpointList\x12\'\n\nfailpoints\x18\x01 \x03(\x0b\x32\x13.ferry.v1.Failpoint\"+\n\x0b\x45\x63hoRequest\x12\n\n\x02vm\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"Z\n\tEchoReply\x12\n\n\x02vm\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x12\n\nboot_epoch\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\x32\xf4\x01\n\x04Host\x12\x36\n\x05\x41udit\x12\x16.ferry.v1.AuditRequest\x1a\x15.ferry.v1.AuditReport\x12\x31\n\tRoundTrip\x12\x0f.ferry.v1.Probe\x1a\x0f.ferry.v1.Probe(\x01\x30\x01\x12<\n\x0cSetFailpoint\x12\x13.ferry.v1.Failpoint\x1a\x17.ferry.v1.FailpointList\x12\x43\n\x0eListFailpoints\x12\x18.ferry.v1.FailpointQuery\x1a\x17.ferry.v1.FailpointListb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x65rry/v1/host.proto\x12\x08\x66\x65rry.v1\x1a\x15\x66\x65rry/v1/common.proto\"\x1a\n\x0c\x41uditRequest\x12\n\n\x02vm\x18\x01 \x01(\t\"@\n\x0b\x41uditReport\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x15\n\rpages_checked\x18\x02 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x03 \x03(\t\"o\n\x0f\x45stimateRequest\x12\n\n\x02vm\x18\x01 \x01(\t\x12+\n\x07options\x18\x02 \x01(\x0b\x32\x1a.ferry.v1.MigrationOptions\x12#\n\x04wire\x18\x03 \x01(\x0b\x32\x15.ferry.v1.WireFigures\"\x19\n\x05Probe\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"K\n\tFailpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0f\n\x07reached\x18\x03 \x01(\x04\x12\x0f\n\x07holding\x18\x04 \x01(\x08\"\x10\n\x0e\x46\x61ilpointQuery\"8\n\rFailpointList\x12\'\n\nfailpoints\x18\x01 \x03(\x0b\x32\x13.ferry.v1.Failpoint\"+\n\x0b\x45\x63hoRequest\x12\n\n\x02vm\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"Z\n\tEchoReply\x12\n\n\x02vm\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x12\n\nboot_epoch\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\x32\xb7\x02\n\x04Host\x12\x36\n\x05\x41udit\x12\x16.ferry.v1.AuditRequest\x1a\x15.ferry.v1.AuditReport\x12\x41\n\x0c\x45stimateMove\x12\x19.ferry.v1.EstimateRequest\x1a\x16.ferry.v1.MoveEstimate\x12\x31\n\tRoundTrip\x12\x0f.ferry.v1.Probe\x1a\x0f.ferry.v1.Probe(\x01\x30\x01\x12<\n\x0cSetFailpoint\x12\x13.ferry.v1.Failpoint\x1a\x17.ferry.v1.FailpointList\x12\x43\n\x0eListFailpoints\x12\x18.ferry.v1.FailpointQuery\x1a\x17.ferry.v1.FailpointListb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ferry.v1.host_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDITREQUEST']._serialized_start=33
-  _globals['_AUDITREQUEST']._serialized_end=59
-  _globals['_AUDITREPORT']._serialized_start=61
-  _globals['_AUDITREPORT']._serialized_end=125
-  _globals['_PROBE']._serialized_start=127
-  _globals['_PROBE']._serialized_end=152
-  _globals['_FAILPOINT']._serialized_start=154
-  _globals['_FAILPOINT']._serialized_end=229
-  _globals['_FAILPOINTQUERY']._serialized_start=231
-  _globals['_FAILPOINTQUERY']._serialized_end=247
-  _globals['_FAILPOINTLIST']._serialized_start=249
-  _globals['_FAILPOINTLIST']._serialized_end=305
-  _globals['_ECHOREQUEST']._serialized_start=307
-  _globals['_ECHOREQUEST']._serialized_end=350
-  _globals['_ECHOREPLY']._serialized_start=352
-  _globals['_ECHOREPLY']._serialized_end=442
-  _globals['_HOST']._serialized_start=445
-  _globals['_HOST']._serialized_end=689
+  _globals['_AUDITREQUEST']._serialized_start=56
+  _globals['_AUDITREQUEST']._serialized_end=82
+  _globals['_AUDITREPORT']._serialized_start=84
+  _globals['_AUDITREPORT']._serialized_end=148
+  _globals['_ESTIMATEREQUEST']._serialized_start=150
+  _globals['_ESTIMATEREQUEST']._serialized_end=261
+  _globals['_PROBE']._serialized_start=263
+  _globals['_PROBE']._serialized_end=288
+  _globals['_FAILPOINT']._serialized_start=290
+  _globals['_FAILPOINT']._serialized_end=365
+  _globals['_FAILPOINTQUERY']._serialized_start=367
+  _globals['_FAILPOINTQUERY']._serialized_end=383
+  _globals['_FAILPOINTLIST']._serialized_start=385
+  _globals['_FAILPOINTLIST']._serialized_end=441
+  _globals['_ECHOREQUEST']._serialized_start=443
+  _globals['_ECHOREQUEST']._serialized_end=486
+  _globals['_ECHOREPLY']._serialized_start=488
+  _globals['_ECHOREPLY']._serialized_end=578
+  _globals['_HOST']._serialized_start=581
+  _globals['_HOST']._serialized_end=892
 # @@protoc_insertion_point(module_scope)
