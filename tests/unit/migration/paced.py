@@ -33,12 +33,13 @@ DEADLINE_S = 20.0
 class PacedLink(SourceLink):
     """A link that takes so many bytes a second."""
 
+    rate_bytes_per_s: float = WIRE_BYTES_PER_S
     due_at_s = 0.0
 
     async def send_frame(self, frame: EncodedFrame) -> None:
         await super().send_frame(frame)
         now_s = time.monotonic()
-        self.due_at_s = max(self.due_at_s, now_s - BURST_S) + len(frame.wire) / WIRE_BYTES_PER_S
+        self.due_at_s = max(self.due_at_s, now_s - BURST_S) + len(frame.wire) / self.rate_bytes_per_s
         await asyncio.sleep(self.due_at_s - now_s)
 
 
@@ -48,19 +49,25 @@ class OpenGate:
 
 
 class GuestHost(Source):
-    """A source whose guest runs on a vCPU, and writes this many times as fast as the wire carries."""
+    """A source whose guest runs on a vCPU."""
 
-    def __init__(self, memory: GuestMemory, times_the_wire: float, access: AccessPattern) -> None:
+    def __init__(
+        self,
+        memory: GuestMemory,
+        write_rate_bytes_per_s: float,
+        working_set_bytes: int,
+        access: AccessPattern,
+    ) -> None:
         super().__init__()
         workload = resolve(
             "thrash",
-            MEMORY_BYTES,
-            write_rate_bytes_per_s=round(times_the_wire * WIRE_BYTES_PER_S),
+            memory.memory_bytes,
+            write_rate_bytes_per_s=round(write_rate_bytes_per_s),
             read_rate_bytes_per_s=0,
-            working_set_bytes=WORKING_SET_BYTES,
+            working_set_bytes=working_set_bytes,
             access=access,
         )
-        spec = VmSpec(VM, MEMORY_BYTES, workload, FillSpec(Fill.RANDOM))
+        spec = VmSpec(VM, memory.memory_bytes, workload, FillSpec(Fill.RANDOM))
         self.guest = Guest.boot(VM, memory, workload, spec.fill, EPOCH)
         self.vcpu = Vcpu(
             self.guest,
@@ -91,11 +98,15 @@ class GuestHost(Source):
 
 @asynccontextmanager
 async def busy_guest(
-    times_the_wire: float = 2.0, access: AccessPattern = AccessPattern.UNIFORM
+    times_the_wire: float = 2.0,
+    access: AccessPattern = AccessPattern.UNIFORM,
+    memory_bytes: int = MEMORY_BYTES,
+    working_set_bytes: int = WORKING_SET_BYTES,
 ) -> AsyncIterator[tuple[Ends, GuestHost]]:
-    """Two ends, and a guest that runs at the source."""
-    async with two_ends(GuestMemory(MEMORY_BYTES)) as ends:
-        host = GuestHost(ends.memory, times_the_wire, access)
+    """Two ends, and a guest at the source that writes so many times as fast as the wire carries."""
+    async with two_ends(GuestMemory(memory_bytes)) as ends:
+        write_rate_bytes_per_s = times_the_wire * PacedLink.rate_bytes_per_s
+        host = GuestHost(ends.memory, write_rate_bytes_per_s, working_set_bytes, access)
         try:
             yield ends, host
         finally:
