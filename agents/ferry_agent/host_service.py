@@ -7,15 +7,20 @@ from typing import Any
 import grpc.aio
 
 from ferry.v1 import common_pb2, host_pb2, host_pb2_grpc
+from ferry_agent.estimates import estimate_move
 from ferry_agent.failpoints import Failpoints
 from ferry_agent.network.listeners import NicListeners
 from ferry_agent.network.nics import Nics
-from ferry_agent.rack import Rack
+from ferry_agent.rack import Image, Rack
 from ferry_types.errors import FerryError, failed, not_found, refused
+from ferry_types.migrations import MigrationOptions, WireFigures
 from ferry_types.networks import NicState
-from ferry_wire.conversion import to_proto
+from ferry_wire.conversion import from_proto, to_proto
 
 AUDIT_DEADLINE_S = 60.0
+
+ESTIMATES_MAX = 2
+"""Estimates made at a time; others wait for their turn."""
 
 
 class HostServicer(host_pb2_grpc.HostServicer):
@@ -26,16 +31,13 @@ class HostServicer(host_pb2_grpc.HostServicer):
         self._failpoints = failpoints
         self._nics = nics
         self._listeners = listeners
+        self._estimating = asyncio.Semaphore(ESTIMATES_MAX)
 
     async def Audit(
         self, request: host_pb2.AuditRequest, _context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> host_pb2.AuditReport:
         """Let the guest check its own books."""
-        image = self._rack.get(request.vm)
-        if image is None:
-            raise FerryError(
-                not_found(f"VM {request.vm} is not on this host", "ask again: it may have moved")
-            )
+        image = self._image(request.vm)
         try:
             report = await asyncio.wait_for(image.audit(), AUDIT_DEADLINE_S)
         except TimeoutError:
@@ -45,6 +47,25 @@ class HostServicer(host_pb2_grpc.HostServicer):
         if report is None:
             raise FerryError(failed(f"{request.vm} left this host during its audit", "ask again"))
         return host_pb2.AuditReport(ok=report.ok, pages_checked=report.pages_checked, errors=report.errors)
+
+    async def EstimateMove(
+        self, request: host_pb2.EstimateRequest, _context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> common_pb2.MoveEstimate:
+        """What a move of a VM would take. Refused while its guest is paused or has hardly begun to run."""
+        options = from_proto(request.options, MigrationOptions)
+        wire = from_proto(request.wire, WireFigures)
+        image = self._image(request.vm)
+        async with self._estimating:
+            made = await asyncio.to_thread(estimate_move, image, options, wire)
+        if made is None:
+            raise FerryError(
+                refused(
+                    "guest measured",
+                    f"{request.vm} is paused, or has run for too short a time to be measured",
+                    "ask again in a few seconds",
+                )
+            )
+        return to_proto(made, common_pb2.MoveEstimate)
 
     async def RoundTrip(
         self,
@@ -83,6 +104,12 @@ class HostServicer(host_pb2_grpc.HostServicer):
         """All failpoints and how often each was reached."""
         self._require_failpoints()
         return self._list()
+
+    def _image(self, vm: str) -> Image:
+        image = self._rack.get(vm)
+        if image is None:
+            raise FerryError(not_found(f"VM {vm} is not on this host", "ask again: it may have moved"))
+        return image
 
     def _require_failpoints(self) -> None:
         if not self._failpoints.enabled:

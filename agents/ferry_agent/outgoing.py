@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
+from ferry_agent.estimates import estimate_move
 from ferry_agent.failpoints import Failpoints
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
@@ -13,7 +15,7 @@ from ferry_host import commands, inputs
 from ferry_types.eras import RULES, Era, EraRules
 from ferry_types.errors import FerryError, failed, refused
 from ferry_types.messages import BeginOutgoing, MigrationProgress
-from ferry_types.migrations import MigrationFigures
+from ferry_types.migrations import MigrationFigures, MoveEstimate
 
 _log = structlog.get_logger("move")
 
@@ -35,9 +37,10 @@ class _Attempt:
         self.awaiting: AwaitingOutcome | None = None
         self.sent = asyncio.Event()
         """Set once ``awaiting`` is there; the target may run even before."""
-        self.task: asyncio.Task[None] | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
         self.ended = False
         """Set when the core ends the attempt: from then on the guest is not its to pause."""
+        self._estimate: MoveEstimate | None = None
         self._failpoints = failpoints
         self._submit = submit
 
@@ -45,7 +48,8 @@ class _Attempt:
 
     def report(self, progress: MigrationProgress) -> None:
         """Pass progress on."""
-        self._submit(inputs.OutgoingProgress(progress))
+        figures = self._with_estimate(progress.figures)
+        self._submit(inputs.OutgoingProgress(replace(progress, figures=figures)))
 
     async def arm(self, migration_id: str) -> None:
         """Ask for the hand-off to be armed; the core ends the attempt if it will not be."""
@@ -57,6 +61,10 @@ class _Attempt:
         if self.ended:
             raise FerryError(refused("attempt ended", "the host has ended this attempt"))
         return await self.image.pause()
+
+    def throttle(self, percent: int) -> None:
+        """Slow the guest, or let it run at full speed."""
+        self.image.vcpu.throttle(percent)
 
     def device_state(self) -> bytes:
         """The paused guest's registers."""
@@ -71,6 +79,24 @@ class _Attempt:
     async def reach(self, name: str) -> None:
         """Pass a failpoint."""
         await self._failpoints.reach(name)
+
+    # --- figures ----------------------------------------------------------------------------------
+
+    def figures(self, first_quantum_at_s: float) -> MigrationFigures:
+        """What was measured of an attempt that the target has completed, and what was expected before."""
+        if self.awaiting is None:
+            return MigrationFigures(estimate=self._estimate)
+        return self._with_estimate(self.awaiting.figures(first_quantum_at_s))
+
+    def _with_estimate(self, figures: MigrationFigures) -> MigrationFigures:
+        return replace(figures, estimate=self._estimate)
+
+    async def estimate(self) -> None:
+        """Estimate the attempt, without holding it up: its copying may begin meanwhile."""
+        if self.order.wire is not None:
+            self._estimate = await asyncio.to_thread(
+                estimate_move, self.image, self.order.options, self.order.wire
+            )
 
     # --- the task ---------------------------------------------------------------------------------
 
@@ -114,7 +140,8 @@ class OutgoingMoves:
             raise AssertionError(f"{order.vm} is to move and is not on the rack")
         attempt = _Attempt(order, image, self._failpoints, self._submit)
         self._attempts[order.migration_id] = attempt
-        attempt.task = asyncio.get_running_loop().create_task(attempt.run(self.rules))
+        loop = asyncio.get_running_loop()
+        attempt.tasks = {loop.create_task(attempt.run(self.rules)), loop.create_task(attempt.estimate())}
 
     def switch_over(self, migration_id: str) -> None:
         """The hand-off is armed: the attempt may pause its guest."""
@@ -162,17 +189,15 @@ class OutgoingMoves:
         task.add_done_callback(self._ending.discard)
 
     async def _cancel(self, attempt: _Attempt) -> None:
-        if attempt.task is not None:
-            attempt.task.cancel()
-            await asyncio.wait({attempt.task})
+        for task in attempt.tasks:
+            task.cancel()
+        await asyncio.wait(attempt.tasks)
         if attempt.awaiting is not None:
             await attempt.awaiting.close()
 
     async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
         await attempt.sent.wait()
-        figures = (
-            attempt.awaiting.figures(command.first_quantum_at_s) if attempt.awaiting else MigrationFigures()
-        )
+        figures = attempt.figures(command.first_quantum_at_s)
         await self._cancel(attempt)
         await attempt.image.destroy()
         self._submit(inputs.SourceGone(command.migration_id, figures))

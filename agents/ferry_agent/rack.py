@@ -32,6 +32,12 @@ class Image:
         """The guest's memory."""
         return self._guest.memory
 
+    @property
+    def writes_per_s(self) -> float | None:
+        """Pages that the guest chooses to write per second, lately; None if that cannot be told."""
+        steps_per_s = self.vcpu.steps_per_s
+        return None if steps_per_s is None else steps_per_s * self._guest.pace.writes_per_step
+
     def run(self, epoch: int) -> None:
         """Let the vCPU run."""
         self.vcpu.resume(epoch)

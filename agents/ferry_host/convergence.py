@@ -1,8 +1,19 @@
-"""When pre-copy ends: continue copying while the guest runs, or pause it and switch over.
+"""When pre-copy ends: continue copying while the guest runs, pause it and switch over, or give up.
 
 The rules are Hyper-V's: nothing is dirty any more, or what is left fits into the black-out that is allowed,
-or the pass limit is reached. The decision is explained in words, because "why did it stop there?" is the
-first question about any live migration.
+or the pass limit is reached. Three more, beyond Hyper-V, a user has to ask for:
+
+- *Throttle.* The guest is slowed after each pass that left more than half as much dirty as there was to
+  send: by 20 %, then by 10 % more each time, by 99 % at most. These are the defaults of QEMU's auto-converge
+  (``cpu-throttle-initial``, ``cpu-throttle-increment``, ``max-cpu-throttle`` and
+  ``throttle-trigger-threshold`` in its ``migration/options.c``).
+- *Switch at the minimum.* Once passes leave no less than those before them, the switch is made as soon as a
+  pass leaves about as little as the best of the last few; for that it may even come after the pass limit,
+  by a bounded number of passes.
+- *Abort over black-out.* Where the pass limit would force the switch, the move is given up instead.
+
+Every decision is explained in words, because "why did it stop there?" is the first question about any live
+migration.
 """
 
 from collections.abc import Sequence
@@ -10,8 +21,28 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ferry_types.limits import PAGE_SIZE
-from ferry_types.migrations import PassFigures
+from ferry_types.migrations import MigrationOptions, PassFigures
 from ferry_types.units import format_duration, format_rate, format_size
+
+THROTTLE_INITIAL_PERCENT = 20
+THROTTLE_STEP_PERCENT = 10
+THROTTLE_MAX_PERCENT = 99
+
+UNPRODUCTIVE_SHARE = 0.5
+"""A pass is unproductive if it left more than this share of what it had to send; the guest is slowed then."""
+
+STALLED_PASSES = 2
+STALLED_SHARE = 0.9
+"""Passes have stalled if so many in a row left no less than this share of the least before them."""
+
+MINIMUM_WINDOW_PASSES = 5
+"""The latest passes, among which the minimum is looked for: a guest changes its habits."""
+
+MINIMUM_NEARNESS = 1.1
+"""What a pass leaves counts as the minimum up to so many times the least."""
+
+MINIMUM_WAIT_PASSES = 5
+"""So many passes beyond the limit, at most, are made for the sake of a better moment."""
 
 
 class Action(StrEnum):
@@ -19,22 +50,43 @@ class Action(StrEnum):
 
     CONTINUE = "continue"
     SWITCH_OVER = "switch over"
+    GIVE_UP = "give up"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the user allowed: passes over memory, and seconds that the last copy may take."""
+    """What the user allowed: passes over memory, seconds that the last copy may take, and which help."""
 
     pass_limit: int
     blackout_allowed_s: float
+    throttle: bool = False
+    switch_at_minimum: bool = False
+    abort_over_blackout: bool = False
+
+    @classmethod
+    def of(cls, options: MigrationOptions) -> "Policy":
+        """The policy that the options of a move ask for."""
+        return cls(
+            options.pass_limit,
+            options.blackout_allowed_s,
+            options.throttle,
+            options.switch_at_minimum,
+            options.abort_over_blackout,
+        )
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether the moment of the switch matters more than that it comes at once."""
+        return self.switch_at_minimum or self.abort_over_blackout
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do next, and why, for a person to read."""
+    """What to do next, and why, for a person to read; ``throttle_percent``: in the pass that follows."""
 
     action: Action
     explanation: str
+    throttle_percent: int = 0
 
 
 def decide(
@@ -49,23 +101,55 @@ def decide(
     left = f"{_counted(dirty_pages, 'dirty page')} ({format_size(dirty_pages * PAGE_SIZE)})"
     allowed = f"the allowed {format_duration(policy.blackout_allowed_s)}"
     if dirty_pages == 0:
-        return Decision(Action.SWITCH_OVER, f"switched after pass {last.index}: no page was dirty any more")
+        return _switch(last, f"switched after pass {last.index}: no page was dirty any more")
     copy_s = copy_time_s(dirty_pages, rate_bytes_per_s)
     if copy_s is not None and copy_s <= policy.blackout_allowed_s:
         verb = "fits" if dirty_pages == 1 else "fit"
-        return Decision(
-            Action.SWITCH_OVER,
+        return _switch(
+            last,
             f"switched after pass {last.index}: {left} {verb} into {allowed} "
             f"at {format_rate(rate_bytes_per_s)}",
         )
-    if len(history) >= policy.pass_limit:
-        return Decision(Action.SWITCH_OVER, _explain_limit(last, dirty_pages, rate_bytes_per_s, policy))
+    if policy.switch_at_minimum:
+        if (reason := _minimum_reason(history, dirty_pages, policy)) is not None:
+            return _switch(last, f"switched after pass {last.index} with {left}: {reason}")
+    elif len(history) >= policy.pass_limit:
+        why = _explain_limit(last, dirty_pages, rate_bytes_per_s, policy)
+        if not policy.abort_over_blackout:
+            return _switch(last, f"switched {why}")
+        needed_s = "for a time that is not known" if copy_s is None else f"for {format_duration(copy_s)}"
+        return Decision(Action.GIVE_UP, f"given up {why}, which pause the guest {needed_s}, over {allowed}")
     needed = (
         "at a rate that is not known yet"
         if copy_s is None
         else f"need {format_duration(copy_s)} at {format_rate(rate_bytes_per_s)}, {allowed} are less"
     )
-    return Decision(Action.CONTINUE, f"pass {last.index + 1} follows: {left} {needed}")
+    percent = next_throttle_percent(history) if policy.throttle else 0
+    slowed = f"; the guest is slowed by {percent} %" if percent else ""
+    return Decision(Action.CONTINUE, f"pass {last.index + 1} follows: {left} {needed}{slowed}", percent)
+
+
+def next_throttle_percent(history: Sequence[PassFigures]) -> int:
+    """By how much to slow the guest after the last pass of ``history`` (at least one).
+
+    The first pass has all memory to send, and says nothing about whether passes get on.
+    """
+    last = history[-1]
+    percent = last.throttle_percent
+    if last.index == 1 or last.dirty_pages_after <= UNPRODUCTIVE_SHARE * _pages_of(last):
+        return percent
+    if percent == 0:
+        return THROTTLE_INITIAL_PERCENT
+    return min(percent + THROTTLE_STEP_PERCENT, THROTTLE_MAX_PERCENT)
+
+
+def have_stalled(history: Sequence[PassFigures]) -> bool:
+    """Whether the last passes left no less than those before them, at the same speed of the guest."""
+    alike = [figures for figures in history if figures.throttle_percent == history[-1].throttle_percent]
+    if len(alike) <= STALLED_PASSES:
+        return False
+    least = min(figures.dirty_pages_after for figures in alike[:-STALLED_PASSES])
+    return all(figures.dirty_pages_after >= STALLED_SHARE * least for figures in alike[-STALLED_PASSES:])
 
 
 def dirty_rate_bytes_per_s(last: PassFigures, dirty_pages: int) -> float:
@@ -78,13 +162,41 @@ def copy_time_s(pages: int, rate_bytes_per_s: float) -> float | None:
     return pages * PAGE_SIZE / rate_bytes_per_s if rate_bytes_per_s > 0 else None
 
 
+def _minimum_reason(history: Sequence[PassFigures], dirty_pages: int, policy: Policy) -> str | None:
+    """Why now is the moment to switch, or None."""
+    at_limit = len(history) >= policy.pass_limit
+    if not at_limit and not have_stalled(history):
+        return None
+    window = history[-MINIMUM_WINDOW_PASSES:]
+    least = min(figures.dirty_pages_after for figures in window)
+    why = f"{_limit(policy)} was reached" if at_limit else "further passes did not pay"
+    if dirty_pages <= least * MINIMUM_NEARNESS:
+        return f"{why}, and this was about the least that the last {len(window)} passes had left"
+    if len(history) >= policy.pass_limit + MINIMUM_WAIT_PASSES:
+        return f"{why}, and {MINIMUM_WAIT_PASSES} more passes brought nothing near {_counted(least, 'page')}"
+    return None
+
+
+def _switch(last: PassFigures, explanation: str) -> Decision:
+    slowed = f"; the guest was slowed by {last.throttle_percent} %" if last.throttle_percent else ""
+    return Decision(Action.SWITCH_OVER, explanation + slowed)
+
+
 def _explain_limit(last: PassFigures, dirty_pages: int, rate_bytes_per_s: float, policy: Policy) -> str:
     return (
-        f"switched at the limit of {_counted(policy.pass_limit, 'pass', 'passes')}: the guest dirtied "
+        f"at {_limit(policy)}: the guest dirtied "
         f"{format_rate(dirty_rate_bytes_per_s(last, dirty_pages))}, "
         f"the wire carried {format_rate(rate_bytes_per_s)}, "
         f"so {format_size(dirty_pages * PAGE_SIZE)} were left"
     )
+
+
+def _limit(policy: Policy) -> str:
+    return f"the limit of {_counted(policy.pass_limit, 'pass', 'passes')}"
+
+
+def _pages_of(figures: PassFigures) -> int:
+    return figures.pages_sent + figures.zero_pages
 
 
 def _counted(count: int, singular: str, plural: str | None = None) -> str:

@@ -329,6 +329,7 @@ def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
     if figures.HasField("final"):
         lines.append(pass_line(figures.final))
         lines.append(f"brown-out {brownout(record)}, black-out {blackout(record)}")
+    lines += estimate_lines(record)
     if record.total_s:
         rate = format_rate(record.memory_bytes / record.total_s)
         memory, sent = format_size(record.memory_bytes), format_size(figures.bytes_sent)
@@ -354,11 +355,28 @@ def pass_line(figures: common_pb2.PassFigures) -> str:
         return (
             f"  pause: the last {figures.pages_sent} pages ({sent}) in {format_duration(figures.duration_s)}"
         )
+    slowed = f", the guest slowed by {figures.throttle_percent} %" if figures.throttle_percent else ""
     zero = f" and {figures.zero_pages} zero pages not sent" if figures.zero_pages else ""
     return (
         f"  pass {figures.index}: {figures.pages_sent} pages ({sent}){zero} in "
-        f"{format_duration(figures.duration_s)}; {figures.dirty_pages_after} dirty afterwards"
+        f"{format_duration(figures.duration_s)}; {figures.dirty_pages_after} dirty afterwards{slowed}"
     )
+
+
+def estimate_lines(record: admin_pb2.MigrationRecord) -> list[str]:
+    """What a move was expected to take, beside what it has taken."""
+    if not record.HasField("estimate"):
+        return [f"no estimate: {record.estimate_reason}"] if record.estimate_reason else []
+    expected = record.estimate
+    passes = "1 pass" if expected.passes == 1 else f"{expected.passes} passes"
+    has_blackout = expected.HasField("blackout_s")
+    pause = f"black-out {format_duration(expected.blackout_s)}" if has_blackout else "given up"
+    return [
+        f"estimate: {passes}, brown-out {format_duration(expected.brownout_s)}, {pause}, "
+        f"{format_size(expected.bytes_sent)} sent",
+        f"  at {format_rate(expected.rate_bytes_per_s)} on the wire and "
+        f"{format_rate(expected.write_bytes_per_s)} written by the guest: {expected.explanation}",
+    ]
 
 
 def brownout(record: admin_pb2.MigrationRecord) -> str:

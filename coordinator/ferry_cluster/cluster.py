@@ -65,6 +65,7 @@ from ferry_cluster.views import (
     quorum_view,
     vm_view,
 )
+from ferry_cluster.wire import wire_figures
 from ferry_types.errors import FerryError, Refusal
 from ferry_types.events import COORDINATOR_UP, QUORUM_FORCED
 from ferry_types.messages import (
@@ -85,6 +86,7 @@ from ferry_types.messages import (
     VmStopped,
     VotesRecorded,
 )
+from ferry_types.migrations import TransportOption, WireFigures
 
 __all__ = ["Cluster", "ClusterSettings"]
 
@@ -283,6 +285,10 @@ class Cluster:
         room = Room(self.settings, self.state, self.state.last_now)
         wish = requests.wish_to_move(self.state, self.state.vms[vm])
         return rate_hosts(room, wish)
+
+    def wire_figures(self, source: str, target: str, option: TransportOption) -> WireFigures | None:
+        """What is known of the wire between two hosts, for moves by this option; None if nothing is."""
+        return wire_figures(self.state, source, target, option)
 
     def migration_views(self) -> list[MigrationView]:
         """All moves that are kept, oldest first."""

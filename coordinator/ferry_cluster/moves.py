@@ -19,6 +19,7 @@ from ferry_cluster import networks, ownership
 from ferry_cluster.records import MigrationRecord, NodeRecord, Origin, Ownership
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
+from ferry_cluster.wire import wire_figures
 from ferry_types.errors import Refusal
 from ferry_types.events import (
     MIGRATION_ARRIVED,
@@ -141,9 +142,12 @@ def _order_begin(turn: Turn, move: MigrationRecord) -> None:
     over = networks.network_of(turn.state, move.source, ways)
     if over != move.network:
         turn.write(replace(move, network=over))
+    wire = wire_figures(turn.state, move.source, move.target, move.options.option)
     turn.order(
         move.source,
-        BeginOutgoing(move.id, move.token, move.vm, move.epoch, move.target, address, move.options, ways),
+        BeginOutgoing(
+            move.id, move.token, move.vm, move.epoch, move.target, address, move.options, ways, wire
+        ),
     )
     if why := networks.downgrade(turn.settings, turn.state, move):
         turn.log(PATH_DOWNGRADED, f"{move.id} of {move.vm}: {why}", move.source, move.vm)

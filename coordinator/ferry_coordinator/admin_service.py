@@ -38,6 +38,7 @@ from ferry_coordinator.answers import (
     vm_answer,
 )
 from ferry_coordinator.driver import Driver
+from ferry_coordinator.estimates import add_estimate
 from ferry_coordinator.event_log import follow_events, newest_events
 from ferry_coordinator.ports import StateStore
 from ferry_coordinator.requests import (
@@ -203,7 +204,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def MigrateVm(
         self, request: admin_pb2.MigrateVmRequest, _context: _Context
     ) -> admin_pb2.MigrationRecord:
-        """Queue a live migration; with dry run only the plan."""
+        """Queue a live migration; with dry run only the plan, and what it would take."""
         vm = checked_name(request.vm, "VM name")
         to = request.to if request.to == BEST else checked_name(request.to, "node name")
         options = (
@@ -217,7 +218,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             lambda number: MigrateVm(number, vm, to, options, request.dry_run, token, requested_at_us)
         )
         assert isinstance(record, MigrationRecord)
-        return plan_answer(record) if request.dry_run else await self._migration(record.id)
+        if not request.dry_run:
+            return await self._migration(record.id)
+        plan = plan_answer(record)
+        await add_estimate(plan, record, self._driver)
+        return plan
 
     async def ListMigrations(
         self, request: admin_pb2.ListMigrationsRequest, _context: _Context

@@ -71,6 +71,7 @@ def migration_answer(view: MigrationView) -> admin_pb2.MigrationRecord:
     """A move; as long as it runs, with the figures of the passes that are done."""
     record = view.record
     figures = record.figures or (view.progress.figures if view.progress else None)
+    estimate = figures.estimate if figures else None
     return admin_pb2.MigrationRecord(
         id=record.id,
         vm=record.vm,
@@ -85,6 +86,7 @@ def migration_answer(view: MigrationView) -> admin_pb2.MigrationRecord:
         requested_at_us=record.requested_at_us,
         cause=record.cause,
         network=record.network,
+        estimate=None if estimate is None else to_proto(estimate, common_pb2.MoveEstimate),
     )
 
 

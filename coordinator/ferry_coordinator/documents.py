@@ -222,6 +222,20 @@ def pass_view(figures: common_pb2.PassFigures) -> View:
         "compressed_bytes": figures.compressed_bytes,
         "duration_s": figures.duration_s,
         "dirty_pages_after": figures.dirty_pages_after,
+        "throttle_percent": figures.throttle_percent,
+    }
+
+
+def estimate_view(estimate: common_pb2.MoveEstimate) -> View:
+    """What a move was expected to take; a black-out of null: it would be given up."""
+    return {
+        "passes": estimate.passes,
+        "brownout_s": estimate.brownout_s,
+        "blackout_s": estimate.blackout_s if estimate.HasField("blackout_s") else None,
+        "bytes_sent": estimate.bytes_sent,
+        "rate_bytes_per_s": estimate.rate_bytes_per_s,
+        "write_bytes_per_s": estimate.write_bytes_per_s,
+        "explanation": estimate.explanation,
     }
 
 
@@ -250,6 +264,11 @@ def migration_view(record: admin_pb2.MigrationRecord) -> View:
         "reason": record.reason or None,
         "pass_limit": options.pass_limit,
         "blackout_allowed_s": options.blackout_allowed_s,
+        "throttle": options.throttle,
+        "switch_at_minimum": options.switch_at_minimum,
+        "abort_over_blackout": options.abort_over_blackout,
+        "estimate": estimate_view(record.estimate) if record.HasField("estimate") else None,
+        "estimate_reason": record.estimate_reason or None,
         "requested_at": rfc3339(record.requested_at_us) if record.requested_at_us else None,
         "cause": record.cause or None,
         "network": record.network or None,

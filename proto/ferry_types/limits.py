@@ -26,6 +26,9 @@ PASS_LIMIT_DEFAULT = 10
 
 PASS_LIMIT_MAX = 100
 
+HELPED_PASSES_MIN = 3
+"""Help to converge compares passes after the first, so that it takes effect from the third on."""
+
 BLACKOUT_ALLOWED_S_DEFAULT = 0.05
 """The switch is due when what is left fits into this time."""
 

@@ -7,7 +7,7 @@ name in ``ferry/v1/membership.proto``, where fields are explained.
 from dataclasses import dataclass
 
 from ferry_types.errors import Refusal
-from ferry_types.migrations import MigrationFigures, MigrationOptions
+from ferry_types.migrations import MigrationFigures, MigrationOptions, WireFigures
 from ferry_types.networks import Network, NicFault
 from ferry_types.quorum import VoteSet
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
@@ -300,7 +300,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class BeginOutgoing:
-    """Copy a running VM to the target, over ``routes``, the best first; none: over its own address."""
+    """Copy a running VM to the target, over ``routes``, the best first; none: over its own address.
+
+    ``wire``: what is known of it, for an estimate; None if nothing is.
+    """
 
     migration_id: str
     token: str
@@ -310,6 +313,7 @@ class BeginOutgoing:
     target_address: str
     options: MigrationOptions
     routes: tuple[Route, ...] = ()
+    wire: WireFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)

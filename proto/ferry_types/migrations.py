@@ -6,6 +6,7 @@ from enum import StrEnum
 from ferry_types.limits import (
     BLACKOUT_ALLOWED_S_DEFAULT,
     BLACKOUT_ALLOWED_S_MAX,
+    HELPED_PASSES_MIN,
     PASS_LIMIT_DEFAULT,
     PASS_LIMIT_MAX,
 )
@@ -46,16 +47,23 @@ class TransportOption(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MigrationOptions:
-    """What a user may choose for one move."""
+    """What a user may choose for one move.
+
+    ``throttle``, ``switch_at_minimum``, ``abort_over_blackout``: help for guests that dirty pages faster than
+    the wire carries them, which Hyper-V does not have; ``ferry_host.convergence`` has the rules.
+    """
 
     type: MigrationType = MigrationType.LIVE
     option: TransportOption = TransportOption.TCPIP
     verify: bool = False
     pass_limit: int = PASS_LIMIT_DEFAULT
     blackout_allowed_s: float = BLACKOUT_ALLOWED_S_DEFAULT
+    throttle: bool = False
+    switch_at_minimum: bool = False
+    abort_over_blackout: bool = False
 
     def validate(self) -> None:
-        """Raise ValueError if a field is out of range."""
+        """Raise ValueError if a field is out of range, or if two contradict each other."""
         if not 1 <= self.pass_limit <= PASS_LIMIT_MAX:
             raise ValueError(f"pass limit {self.pass_limit} is out of range: from 1 to {PASS_LIMIT_MAX}")
         if not 0 <= self.blackout_allowed_s <= BLACKOUT_ALLOWED_S_MAX:
@@ -63,11 +71,36 @@ class MigrationOptions:
                 f"allowed black-out of {self.blackout_allowed_s} s is out of range: "
                 f"from 0 to {BLACKOUT_ALLOWED_S_MAX:.0f} s"
             )
+        self._validate_help()
+
+    def _validate_help(self) -> None:
+        if self.switch_at_minimum and self.abort_over_blackout:
+            raise ValueError(
+                "--switch-at-minimum and --abort-over-blackout contradict each other: the one switches over "
+                "with more left than the allowed black-out takes, the other never does"
+            )
+        for chosen, option in (
+            (self.throttle, "--throttle"),
+            (self.switch_at_minimum, "--switch-at-minimum"),
+        ):
+            if chosen and self.pass_limit < HELPED_PASSES_MIN:
+                raise ValueError(
+                    f"{option} goes by what passes leave dirty and needs a pass limit of at least "
+                    f"{HELPED_PASSES_MIN}, not {self.pass_limit}"
+                )
+        if self.abort_over_blackout and self.blackout_allowed_s == 0:
+            raise ValueError(
+                "--abort-over-blackout with an allowed black-out of 0 s would give up every move of a guest "
+                "that writes: allow more"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class PassFigures:
-    """One pass over memory; index 0 is the last copy in the pause. Pages are of 4096 bytes."""
+    """One pass over memory; index 0 is the last copy in the pause. Pages are of 4096 bytes.
+
+    ``throttle_percent``: by how much the guest was slowed meanwhile.
+    """
 
     index: int
     pages_sent: int
@@ -79,11 +112,49 @@ class PassFigures:
     """Of ``pages_sent``, those that travelled compressed."""
     compressed_bytes: int = 0
     """What they were compressed to."""
+    throttle_percent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WireFigures:
+    """What was measured between two hosts before a move.
+
+    ``rate_bytes_per_s``: what the wire carries of page frames. ``blackout_floor_s``: how long a guest is
+    paused even with nothing left to send: round trips, commits, the first quantum; 0 if it is not known.
+    """
+
+    rate_bytes_per_s: float
+    blackout_floor_s: float = 0.0
+
+    def validate(self) -> None:
+        """Raise ValueError if a field is out of range."""
+        if not self.rate_bytes_per_s > 0:
+            raise ValueError(f"a wire rate of {self.rate_bytes_per_s} bytes per second carries nothing")
+        if not self.blackout_floor_s >= 0:
+            raise ValueError(f"a black-out floor of {self.blackout_floor_s} s is out of range")
+
+
+@dataclass(frozen=True, slots=True)
+class MoveEstimate:
+    """What a move was expected to take, from what was measured before it.
+
+    ``rate_bytes_per_s``: assumed of the wire. ``write_bytes_per_s``: measured of the guest; a page that it
+    writes twice counts twice. ``blackout_s``: None if the move was expected to be given up.
+    ``explanation``: why copying would stop when it does, in words.
+    """
+
+    passes: int
+    brownout_s: float
+    blackout_s: float | None
+    bytes_sent: int
+    rate_bytes_per_s: float
+    write_bytes_per_s: float
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationFigures:
-    """What the source measured of one attempt. Unknown is None."""
+    """What the source measured of one attempt, and what it expected before. Unknown is None."""
 
     passes: tuple[PassFigures, ...] = ()
     final: PassFigures | None = None
@@ -94,3 +165,4 @@ class MigrationFigures:
     explanation: str = ""
     compression: str = ""
     """How much was compressed and why the rest was not, in words; empty if it was not asked for."""
+    estimate: MoveEstimate | None = None

@@ -18,6 +18,11 @@ RATE_BYTES_PER_S_MAX = 64 * 2**30
 """More than any memory bus of the machines that are emulated carries."""
 
 
+HOT_SHARE_OF_SET = 0.1
+HOT_SHARE_OF_ACCESSES = 0.9
+"""Where and how often a guest of access pattern ``hotset`` accesses its working set."""
+
+
 class AccessPattern(StrEnum):
     """How a guest chooses the pages of its working set."""
 
@@ -103,6 +108,11 @@ PROFILES: dict[str, WorkloadSpec] = {
     )
 }
 """Named workloads. The working set is an upper bound: a smaller memory has a smaller one."""
+
+
+def hot_pages(working_set_pages: int) -> int:
+    """Pages at the start of a working set that are hot."""
+    return max(1, math.floor(working_set_pages * HOT_SHARE_OF_SET))
 
 
 def books_pages(memory_bytes: int) -> int:

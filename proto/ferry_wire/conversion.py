@@ -28,7 +28,7 @@ from google.protobuf.message_factory import GetMessageClass
 from ferry.v1 import membership_pb2
 from ferry_types.errors import FerryError, malformed
 from ferry_types.messages import HostEnvelope, HostOrder
-from ferry_types.migrations import MigrationOptions
+from ferry_types.migrations import MigrationOptions, WireFigures
 from ferry_types.names import validate_name
 from ferry_types.networks import Network, Nic, Team
 from ferry_types.roles import RoleChanges, RoleRules
@@ -57,7 +57,7 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 """Fields that hold a name, in whatever message, and what to call it."""
 
-_VALIDATED: Final = (VmSpec, MigrationOptions, RoleRules, RoleChanges, Nic, Team, Network)
+_VALIDATED: Final = (VmSpec, MigrationOptions, WireFigures, RoleRules, RoleChanges, Nic, Team, Network)
 """Values that know their own ranges."""
 
 

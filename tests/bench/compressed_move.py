@@ -108,6 +108,9 @@ class Source:
         self._vcpu.request_pause(done)
         return await paused
 
+    def throttle(self, percent: int) -> None:
+        """No move asks for it."""
+
     def device_state(self) -> bytes:
         return self._vcpu.device_state()
 

@@ -113,6 +113,7 @@ class WritingGuest:
         self.paused = False
         self.past_return = False
         self.state = b"registers"
+        self.throttles: list[int] = []
         self._thread.start()
 
     def _run(self) -> None:
@@ -136,6 +137,9 @@ class WritingGuest:
         await asyncio.to_thread(self._thread.join)
         self.paused = True
         return time.monotonic()
+
+    def throttle(self, percent: int) -> None:
+        self.throttles.append(percent)
 
     def device_state(self) -> bytes:
         assert self.paused

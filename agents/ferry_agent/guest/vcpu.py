@@ -8,7 +8,9 @@
                        waiting, still RUNNING
 
 A quantum is one step of the guest, at most about 2 ms of work. An idle guest sleeps between its steps and
-wakes at once for an order. Other threads put orders into the thread's inbox and never wait; the thread alone
+wakes at once for an order. So does a guest that is throttled by p %: it sleeps p % of the time, so that its
+steps come at (100 - p) % of their pace, and work as large a share of a processor at most (as QEMU's
+``cpu-throttle``). Other threads put orders into the thread's inbox and never wait; the thread alone
 touches the guest.
 
 Before each quantum, and before anything becomes visible outside, the thread looks at the gate: the host's
@@ -22,7 +24,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ferry_agent.guest.audit import Audit, AuditReport
@@ -43,7 +45,13 @@ YIELD_S = 0.0001
 """Rest between quanta of a guest that is behind, so that other threads get the interpreter."""
 
 RATE_WINDOW_S = 1.0
-"""Time over which the write rate is measured."""
+"""Time over which rates are measured."""
+
+RATE_STEPS_MIN = 10
+"""So many steps tell a guest's speed even before the first window is whole."""
+
+THROTTLE_PERCENT_MAX = 99
+"""A guest that is slowed runs on."""
 
 AUDITS_MAX = 4
 """Audits of one guest that may wait for their turn."""
@@ -94,6 +102,11 @@ class _Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class _Throttle:
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Poke:
     pass
 
@@ -103,7 +116,21 @@ class _Stop:
     pass
 
 
-_Order = _Resume | _Pause | _Echo | _Audit | _Poke | _Stop
+_Order = _Resume | _Pause | _Echo | _Audit | _Throttle | _Poke | _Stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Where a window of measurement began, and what the window before it has shown.
+
+    ``steps_per_s``: None before the first.
+    """
+
+    began_at_s: float
+    pages: int
+    steps: int
+    pages_per_s: float = 0.0
+    steps_per_s: float | None = None
 
 
 class Vcpu:
@@ -149,7 +176,8 @@ class Vcpu:
         self._lapsed = False
         self._first_is_due = False
         self._ran_until = self._traced_at = time.monotonic()
-        self._window = (self._ran_until, 0, 0.0)
+        self._throttle_percent = 0
+        self._rates = _Rates(self._ran_until, 0, guest.registers.step)
 
     # -- what others call ------------------------------------------------------------------------------
 
@@ -190,6 +218,12 @@ class Vcpu:
         self._inbox.put(_Audit(done))
         self._answer_if_ended()
 
+    def throttle(self, percent: int) -> None:
+        """Slow the guest by so much from its next quantum on; 0: not at all. Raises ValueError over 99."""
+        if not 0 <= percent <= THROTTLE_PERCENT_MAX:
+            raise ValueError(f"a guest cannot be slowed by {percent} %: from 0 to {THROTTLE_PERCENT_MAX}")
+        self._inbox.put(_Throttle(percent))
+
     def poke(self) -> None:
         """The gate may have opened: look again. Costs nothing while the guest runs."""
         if self._awaits_poke:
@@ -217,7 +251,17 @@ class Vcpu:
     @property
     def write_bytes_per_s(self) -> float:
         """Bytes of its own pages that the guest wrote per second lately; 0 while it is paused."""
-        return 0.0 if self.paused else self._window[2]
+        return 0.0 if self.paused else self._rates.pages_per_s * PAGE_SIZE
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """Steps per second lately; None while the guest is paused, or runs for too short a time to tell."""
+        rates, now = self._rates, time.monotonic()
+        if self.paused:
+            return None
+        if rates.steps_per_s is None and self.steps - rates.steps >= RATE_STEPS_MIN:
+            return (self.steps - rates.steps) / (now - rates.began_at_s)
+        return rates.steps_per_s
 
     # -- the thread ------------------------------------------------------------------------------------
 
@@ -259,7 +303,7 @@ class Vcpu:
                 self._obey(order)
         return True
 
-    def _obey(self, order: _Resume | _Pause | _Echo | _Audit | _Poke) -> None:
+    def _obey(self, order: _Resume | _Pause | _Echo | _Audit | _Throttle | _Poke) -> None:
         match order:
             case _Resume(epoch):
                 self._halt()
@@ -267,6 +311,13 @@ class Vcpu:
                 self._epoch = epoch
                 self._first_is_due = True
                 self._due_at = time.monotonic()
+                self._rates = replace(
+                    self._rates,
+                    began_at_s=self._due_at,
+                    pages=self.pages_written,
+                    steps=self.steps,
+                    steps_per_s=None,
+                )
                 self.paused = False
             case _Pause(done, asked_at_s):
                 if self._runs and asked_at_s is not None:
@@ -281,6 +332,10 @@ class Vcpu:
                         reply(EchoReply(sequence, self._epoch, registers.boot_epoch, registers.step))
             case _Audit(done):
                 self._begin_audit(done)
+            case _Throttle(percent):
+                self._throttle_percent = percent
+                # Not to sleep on as long as the former throttle had it.
+                self._due_at = min(self._due_at, time.monotonic() + self._guest.pace.period_s)
             case _Poke():
                 pass
 
@@ -294,7 +349,7 @@ class Vcpu:
             if self._trace is not None:
                 self._trace.run(self._guest.name, self._epoch, began)
         pages = self._guest.step()
-        self._due_at = max(self._due_at + self._guest.pace.period_s, time.monotonic() - CATCH_UP_S)
+        self._due_at = self._next_due_at(began)
         if not self._confirm():
             return
         self.pages_written += pages
@@ -303,6 +358,15 @@ class Vcpu:
             self._first_is_due = False
             self.first_quantum_at = began
             self._on_first_quantum(self._epoch, began)
+
+    def _next_due_at(self, began: float) -> float:
+        """When the next quantum is due, after one that began then."""
+        now = time.monotonic()
+        if not self._throttle_percent:
+            return max(self._due_at + self._guest.pace.period_s, now - CATCH_UP_S)
+        share = 1 - self._throttle_percent / 100
+        rest_s = (now - began) * (1 / share - 1)
+        return max(self._due_at + self._guest.pace.period_s / share, now + rest_s)
 
     def _confirm(self) -> bool:
         """Whether the guest has really run until now, so that what it did may be published."""
@@ -321,11 +385,12 @@ class Vcpu:
         self._runs = False
 
     def _measure(self) -> None:
-        began, pages, _ = self._window
-        passed_s = self._ran_until - began
+        last, steps = self._rates, self.steps
+        passed_s = self._ran_until - last.began_at_s
         if passed_s >= RATE_WINDOW_S:
-            rate = (self.pages_written - pages) * PAGE_SIZE / passed_s
-            self._window = (self._ran_until, self.pages_written, rate)
+            pages_per_s = (self.pages_written - last.pages) / passed_s
+            steps_per_s = (steps - last.steps) / passed_s
+            self._rates = _Rates(self._ran_until, self.pages_written, steps, pages_per_s, steps_per_s)
 
     def _begin_audit(self, done: AuditDone) -> None:
         if len(self._audits) >= AUDITS_MAX:

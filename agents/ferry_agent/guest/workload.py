@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ferry_agent.guest.books import STAMP_WORDS, WORDS_PER_PAGE, checksums
 from ferry_agent.guest.mixing import GOLDEN, mix, mix_in_place
 from ferry_types.limits import PAGE_SIZE
-from ferry_types.workloads import AccessPattern, WorkloadSpec
+from ferry_types.workloads import HOT_SHARE_OF_ACCESSES, AccessPattern, WorkloadSpec, hot_pages
 
 STEP_PERIOD_S = 0.004
 """Time between steps of a busy guest: long enough that their fixed cost stays small."""
@@ -32,9 +32,6 @@ IDLE_PERIOD_S = 1.0
 
 POOL_PAGES = 256
 """Different page contents. A power of two."""
-
-HOT_SHARE_OF_SET = 0.1
-HOT_SHARE_OF_ACCESSES = 0.9
 
 _MILLION = 10**6
 
@@ -87,6 +84,11 @@ class Pace:
         return earned - (step - 1) * self.reads_per_million_steps // _MILLION
 
     @property
+    def writes_per_step(self) -> float:
+        """Draws of pages to write, on average."""
+        return self.writes_per_turn / self.write_every
+
+    @property
     def reads_per_step_max(self) -> int:
         """Most reads of any step."""
         return math.ceil(self.reads_per_million_steps / _MILLION)
@@ -108,7 +110,7 @@ class AccessStream:
         self._seed = np.uint64(seed)
         self._first_page = first_page
         self._n_pages = n_pages
-        self._hot_pages = max(1, math.floor(n_pages * HOT_SHARE_OF_SET))
+        self._hot_pages = hot_pages(n_pages)
         self._every = np.uint64(every)
         self._lanes = np.arange(lanes, dtype=np.uint64)
         self._lane_weights = mix_in_place(self._lanes * np.uint64(GOLDEN) + np.uint64(1)) | np.uint64(1)

@@ -21,15 +21,18 @@ class MoveRecord:
         self.compression = ""
         self._final: PassFigures | None = None
 
-    def add_pass(self, copied: Copied, duration_s: float, dirty_pages_after: int) -> None:
+    def add_pass(
+        self, copied: Copied, duration_s: float, dirty_pages_after: int, throttle_percent: int = 0
+    ) -> None:
         """Another pass over memory has been acknowledged by the target."""
         if copied.bytes_sent >= RATE_BYTES_MIN or not self.rate_bytes_per_s:
             self.rate_bytes_per_s = (copied.bytes_sent + copied.saved_bytes) / duration_s
-        self.passes.append(_pass_figures(len(self.passes) + 1, copied, duration_s, dirty_pages_after))
+        index = len(self.passes) + 1
+        self.passes.append(_pass_figures(index, copied, duration_s, dirty_pages_after, throttle_percent))
 
     def set_final(self, copied: Copied, duration_s: float) -> None:
         """The copy in the pause is on its way, ``duration_s`` after the pause began."""
-        self._final = _pass_figures(0, copied, duration_s, 0)
+        self._final = _pass_figures(0, copied, duration_s, 0, 0)
 
     def figures(
         self, now_s: float, *, first_quantum_at_s: float | None = None, verified: bool | None = None
@@ -53,7 +56,9 @@ class MoveRecord:
         )
 
 
-def _pass_figures(index: int, copied: Copied, duration_s: float, dirty_pages_after: int) -> PassFigures:
+def _pass_figures(
+    index: int, copied: Copied, duration_s: float, dirty_pages_after: int, throttle_percent: int
+) -> PassFigures:
     return PassFigures(
         index=index,
         pages_sent=copied.pages_sent,
@@ -63,4 +68,5 @@ def _pass_figures(index: int, copied: Copied, duration_s: float, dirty_pages_aft
         dirty_pages_after=dirty_pages_after,
         compressed_pages=copied.compressed_pages,
         compressed_bytes=copied.compressed_bytes,
+        throttle_percent=throttle_percent,
     )

@@ -31,6 +31,12 @@ class SourceHost(Protocol):
         It stays paused until the move has failed or its outcome is known. Raises FerryError.
         """
 
+    def throttle(self, percent: int) -> None:
+        """Slow the guest by so much, up to 99 %; 0 lets it run at full speed again. It may be paused.
+
+        Called only if the move's options ask for it.
+        """
+
     def device_state(self) -> bytes:
         """The paused guest's registers, at most 64 KiB."""
 

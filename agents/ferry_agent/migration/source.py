@@ -27,7 +27,7 @@ from ferry_agent.migration.link import SourceLink
 from ferry_agent.migration.ports import MoveFailed, SourceHost
 from ferry_agent.migration.protocol import PROGRESS_INTERVAL_S
 from ferry_host import convergence
-from ferry_types.errors import FerryError, Refusal, failed
+from ferry_types.errors import FerryError, Refusal, failed, refused
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX
 from ferry_types.messages import BeginOutgoing, MigrationProgress
 from ferry_types.migrations import MigrationFigures, TransportOption
@@ -82,7 +82,7 @@ class OutgoingMove:
         self._host = host
         self._least_recently_used_first = least_recently_used_first
         self._boot_id = machine_boot_id() if boot_id is None else boot_id
-        self._policy = convergence.Policy(order.options.pass_limit, order.options.blackout_allowed_s)
+        self._policy = convergence.Policy.of(order.options)
         self._link = SourceLink(order)
         self._compressor = (
             Compressor(self._link) if order.options.option is TransportOption.COMPRESSION else None
@@ -92,18 +92,22 @@ class OutgoingMove:
         self._digest: asyncio.Future[bytes] | None = None
         self._final_permitted = False
         self._reported_at_s = 0.0
+        self._throttle_percent = 0
 
     async def run(self) -> AwaitingOutcome:
         """Copy, pause and send the final copy; returns once that is on its way.
 
         Raises MoveFailed if the attempt ended before ``SourceHost.point_of_no_return``: the dirty log then
         has back every mark that was taken, and the streams are closed, so that the target drops the attempt.
-        So too if this task is cancelled, at whatever point.
+        So too if this task is cancelled, at whatever point. However it ends, the guest is not throttled then.
         """
         try:
             await self._host.reach("source.connecting")
             await self._link.open(self._memory.n_pages, self._boot_id)
-            await self._hand_over_unless_broken()
+            try:
+                await self._hand_over_unless_broken()
+            finally:
+                self._throttle(0)
         except FerryError as error:
             await self._abandon()
             raise MoveFailed(error.refusal) from error
@@ -138,9 +142,7 @@ class OutgoingMove:
         await self._copy_while_running()
         await self._host.reach("source.arming")
         await self._host.arm(self._order.migration_id)
-        if self._decide().action is convergence.Action.CONTINUE:
-            # Arming took so long that too much is dirty again.
-            await self._copy_pass(self._copier.take_dirty())
+        await self._copy_while_armed()
         self._record.paused_at_s = await self._host.pause()
         if self._order.options.verify:
             loop = asyncio.get_running_loop()
@@ -173,9 +175,32 @@ class OutgoingMove:
         await self._copy_pass(indices)
         await self._host.reach("source.copying")
         while (decision := self._decide()).action is convergence.Action.CONTINUE:
-            await self._copy_pass(self._copier.take_dirty())
+            await self._copy_next(decision)
             await self._host.reach("source.copying")
+        self._stop_copying(decision)
+
+    async def _copy_while_armed(self) -> None:
+        """Copy once more if arming took so long that too much is dirty again, or more often if told to."""
+        while (decision := self._decide()).action is convergence.Action.CONTINUE:
+            await self._copy_next(decision)
+            if not self._policy.is_choosy:
+                return
+        self._stop_copying(decision)
+
+    async def _copy_next(self, decision: convergence.Decision) -> None:
+        self._throttle(decision.throttle_percent)
+        await self._copy_pass(self._copier.take_dirty())
+
+    def _stop_copying(self, decision: convergence.Decision) -> None:
         self._record.explanation = decision.explanation
+        if decision.action is convergence.Action.GIVE_UP:
+            hint = "allow a longer black-out, let the guest be throttled, or move it when it is less busy"
+            raise FerryError(refused("abort over black-out", decision.explanation, hint))
+
+    def _throttle(self, percent: int) -> None:
+        if percent != self._throttle_percent:
+            self._throttle_percent = percent
+            self._host.throttle(percent)
 
     def _decide(self) -> convergence.Decision:
         dirty_pages = self._memory.dirty.count()
@@ -196,7 +221,9 @@ class OutgoingMove:
 
         copied = await self._copy(indices, on_progress)
         await self._copier.settle()
-        self._record.add_pass(copied, time.monotonic() - began_at_s, self._memory.dirty.count())
+        self._record.add_pass(
+            copied, time.monotonic() - began_at_s, self._memory.dirty.count(), self._throttle_percent
+        )
         self._report(pass_index, len(indices), len(indices), self._record.rate_bytes_per_s)
 
     async def _copy_last(self, paused_at_s: float) -> None:

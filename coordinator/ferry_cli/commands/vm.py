@@ -263,6 +263,15 @@ def migrate_vm(
     blackout_allowed: Annotated[
         str, typer.Option(metavar="DURATION", help="Switch when what is left fits into this time.")
     ] = "50ms",
+    throttle: Annotated[
+        bool, typer.Option("--throttle", help="Slow the guest while passes do not get on.")
+    ] = False,
+    switch_at_minimum: Annotated[
+        bool, typer.Option("--switch-at-minimum", help="If passes do not pay, switch when least is dirty.")
+    ] = False,
+    abort_over_blackout: Annotated[
+        bool, typer.Option("--abort-over-blackout", help="Give up rather than pause for longer than allowed.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return as soon as the move is accepted.")] = False,
     dry_run: DryRunOption = False,
     coordinator: CoordinatorOption = None,
@@ -273,10 +282,20 @@ def migrate_vm(
 
     PowerShell: Move-ClusterVirtualMachineRole, Move-VM.
 
-    Ctrl-C leaves the move to itself and says how to watch or cancel it.
+    Ctrl-C leaves the move to itself and says how to watch or cancel it. --dry-run says where the VM would go
+    and what that would take, by what its guest writes now and what earlier moves have shown of the wire.
     """
     options = _options(
-        MigrationOptions(kind, option, verify, pass_limit, duration(blackout_allowed, "--blackout-allowed"))
+        MigrationOptions(
+            kind,
+            option,
+            verify,
+            pass_limit,
+            duration(blackout_allowed, "--blackout-allowed"),
+            throttle,
+            switch_at_minimum,
+            abort_over_blackout,
+        )
     )
     request = admin_pb2.MigrateVmRequest(
         vm=name, to=to, options=to_proto(options, common_pb2.MigrationOptions), dry_run=dry_run

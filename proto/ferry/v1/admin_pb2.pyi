@@ -1144,6 +1144,8 @@ class MigrationRecord(_message.Message):
     REQUESTED_AT_US_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     NETWORK_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    ESTIMATE_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     vm: _builtins.str
     source: _builtins.str
@@ -1161,11 +1163,17 @@ class MigrationRecord(_message.Message):
     """what asked for it if no admin did: drain | failback"""
     network: _builtins.str
     """over which its pages go; empty until then, and between hosts without NICs"""
+    estimate_reason: _builtins.str
+    """why a dry run has none, in words"""
     @_builtins.property
     def options(self) -> _common_pb2.MigrationOptions: ...
     @_builtins.property
     def figures(self) -> _common_pb2.MigrationFigures:
         """absent until measured"""
+
+    @_builtins.property
+    def estimate(self) -> _common_pb2.MoveEstimate:
+        """made when copying began, or now for a dry run; absent: none was made"""
 
     def __init__(
         self,
@@ -1183,10 +1191,12 @@ class MigrationRecord(_message.Message):
         requested_at_us: _builtins.int = ...,
         cause: _builtins.str = ...,
         network: _builtins.str = ...,
+        estimate: _common_pb2.MoveEstimate | None = ...,
+        estimate_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "figures", b"figures", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "network", b"network", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "estimate", b"estimate", "estimate_reason", b"estimate_reason", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "network", b"network", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

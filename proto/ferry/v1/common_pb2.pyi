@@ -436,6 +436,9 @@ class MigrationOptions(_message.Message):
     VERIFY_FIELD_NUMBER: _builtins.int
     PASS_LIMIT_FIELD_NUMBER: _builtins.int
     BLACKOUT_ALLOWED_S_FIELD_NUMBER: _builtins.int
+    THROTTLE_FIELD_NUMBER: _builtins.int
+    SWITCH_AT_MINIMUM_FIELD_NUMBER: _builtins.int
+    ABORT_OVER_BLACKOUT_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """live"""
     option: _builtins.str
@@ -446,6 +449,12 @@ class MigrationOptions(_message.Message):
     """passes over memory before the switch is forced"""
     blackout_allowed_s: _builtins.float
     """switch when what is left fits into this, seconds"""
+    throttle: _builtins.bool
+    """slow the guest when it dirties faster than the wire carries"""
+    switch_at_minimum: _builtins.bool
+    """when passes do not pay, switch when the least is dirty"""
+    abort_over_blackout: _builtins.bool
+    """give up rather than exceed blackout_allowed_s"""
     def __init__(
         self,
         *,
@@ -454,10 +463,13 @@ class MigrationOptions(_message.Message):
         verify: _builtins.bool = ...,
         pass_limit: _builtins.int = ...,
         blackout_allowed_s: _builtins.float = ...,
+        throttle: _builtins.bool = ...,
+        switch_at_minimum: _builtins.bool = ...,
+        abort_over_blackout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blackout_allowed_s", b"blackout_allowed_s", "option", b"option", "pass_limit", b"pass_limit", "type", b"type", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_over_blackout", b"abort_over_blackout", "blackout_allowed_s", b"blackout_allowed_s", "option", b"option", "pass_limit", b"pass_limit", "switch_at_minimum", b"switch_at_minimum", "throttle", b"throttle", "type", b"type", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -477,6 +489,7 @@ class PassFigures(_message.Message):
     DIRTY_PAGES_AFTER_FIELD_NUMBER: _builtins.int
     COMPRESSED_PAGES_FIELD_NUMBER: _builtins.int
     COMPRESSED_BYTES_FIELD_NUMBER: _builtins.int
+    THROTTLE_PERCENT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     pages_sent: _builtins.int
     """pages of 4096 bytes that went over the wire"""
@@ -490,6 +503,8 @@ class PassFigures(_message.Message):
     """of pages_sent, those that travelled compressed"""
     compressed_bytes: _builtins.int
     """what they were compressed to"""
+    throttle_percent: _builtins.int
+    """by which the guest was slowed meanwhile"""
     def __init__(
         self,
         *,
@@ -501,14 +516,85 @@ class PassFigures(_message.Message):
         dirty_pages_after: _builtins.int = ...,
         compressed_pages: _builtins.int = ...,
         compressed_bytes: _builtins.int = ...,
+        throttle_percent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "compressed_bytes", b"compressed_bytes", "compressed_pages", b"compressed_pages", "dirty_pages_after", b"dirty_pages_after", "duration_s", b"duration_s", "index", b"index", "pages_sent", b"pages_sent", "zero_pages", b"zero_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "compressed_bytes", b"compressed_bytes", "compressed_pages", b"compressed_pages", "dirty_pages_after", b"dirty_pages_after", "duration_s", b"duration_s", "index", b"index", "pages_sent", b"pages_sent", "throttle_percent", b"throttle_percent", "zero_pages", b"zero_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PassFigures: _TypeAlias = PassFigures  # noqa: Y015
+
+@_typing.final
+class WireFigures(_message.Message):
+    """What was measured between two hosts before a move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    BLACKOUT_FLOOR_S_FIELD_NUMBER: _builtins.int
+    rate_bytes_per_s: _builtins.float
+    blackout_floor_s: _builtins.float
+    """pause with nothing left to send; 0: not known"""
+    def __init__(
+        self,
+        *,
+        rate_bytes_per_s: _builtins.float = ...,
+        blackout_floor_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blackout_floor_s", b"blackout_floor_s", "rate_bytes_per_s", b"rate_bytes_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WireFigures: _TypeAlias = WireFigures  # noqa: Y015
+
+@_typing.final
+class MoveEstimate(_message.Message):
+    """What a move was expected to take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSES_FIELD_NUMBER: _builtins.int
+    BROWNOUT_S_FIELD_NUMBER: _builtins.int
+    BLACKOUT_S_FIELD_NUMBER: _builtins.int
+    BYTES_SENT_FIELD_NUMBER: _builtins.int
+    RATE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    WRITE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    passes: _builtins.int
+    brownout_s: _builtins.float
+    blackout_s: _builtins.float
+    """absent: it would be given up"""
+    bytes_sent: _builtins.int
+    rate_bytes_per_s: _builtins.float
+    """assumed of the wire"""
+    write_bytes_per_s: _builtins.float
+    """measured of the guest; a page written twice counts twice"""
+    explanation: _builtins.str
+    """why copying would stop, in words"""
+    def __init__(
+        self,
+        *,
+        passes: _builtins.int = ...,
+        brownout_s: _builtins.float = ...,
+        blackout_s: _builtins.float | None = ...,
+        bytes_sent: _builtins.int = ...,
+        rate_bytes_per_s: _builtins.float = ...,
+        write_bytes_per_s: _builtins.float = ...,
+        explanation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "blackout_s", b"blackout_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "blackout_s", b"blackout_s", "brownout_s", b"brownout_s", "bytes_sent", b"bytes_sent", "explanation", b"explanation", "passes", b"passes", "rate_bytes_per_s", b"rate_bytes_per_s", "write_bytes_per_s", b"write_bytes_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blackout_s: _TypeAlias = _typing.Literal["blackout_s"]  # noqa: Y015
+    _WhichOneofArgType__blackout_s: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blackout_s) -> _WhichOneofReturnType__blackout_s | None: ...
+
+Global___MoveEstimate: _TypeAlias = MoveEstimate  # noqa: Y015
 
 @_typing.final
 class MigrationFigures(_message.Message):
@@ -524,6 +610,7 @@ class MigrationFigures(_message.Message):
     VERIFIED_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
     brownout_s: _builtins.float
     """first page sent to pause"""
     blackout_s: _builtins.float
@@ -541,6 +628,10 @@ class MigrationFigures(_message.Message):
     def final(self) -> Global___PassFigures:
         """absent until the pause"""
 
+    @_builtins.property
+    def estimate(self) -> Global___MoveEstimate:
+        """made when it began; absent if too little was known"""
+
     def __init__(
         self,
         *,
@@ -552,10 +643,11 @@ class MigrationFigures(_message.Message):
         verified: _builtins.bool | None = ...,
         explanation: _builtins.str = ...,
         compression: _builtins.str = ...,
+        estimate: Global___MoveEstimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "final", b"final", "verified", b"verified"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "estimate", b"estimate", "final", b"final", "verified", b"verified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "brownout_s", b"brownout_s", "bytes_sent", b"bytes_sent", "compression", b"compression", "explanation", b"explanation", "final", b"final", "passes", b"passes", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "brownout_s", b"brownout_s", "bytes_sent", b"bytes_sent", "compression", b"compression", "estimate", b"estimate", "explanation", b"explanation", "final", b"final", "passes", b"passes", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__blackout_s: _TypeAlias = _typing.Literal["blackout_s"]  # noqa: Y015
     _WhichOneofArgType__blackout_s: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s"]  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ferry.v1 import common_pb2 as ferry_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x65rry/v1/host.proto\x12\x08\x66\x65rry.v1\x1a\x15\x66\x65rry/v1/common.proto\"\x1a\n\x0c\x41uditRequest\x12\n\n\x02vm\x18\x01 \x01(\t\"@\n\x0b\x41uditReport\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x15\n\rpages_checked\x18\x02 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x03 \x03(\t\")\n\x0eTurnNicRequest\x12\x0b\n\x03nic\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\"U\n\x07HostNic\x12\x1a\n\x03nic\x18\x01 \x01(\x0b\x32\r.ferry.v1.Nic\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07\x63ut_off\x18\x04 \x01(\x08\"\x19\n\x05Probe\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"K\n\tFailpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0f\n\x07reached\x18\x03 \x01(\x04\x12\x0f\n\x07holding\x18\x04 \x01(\x08\"\x10\n\x0e\x46\x61ilpointQuery\"8\n\rFailpointList\x12\'\n\nfailpoints\x18\x01 \x03(\x0b\x32\x13.ferry.v1.Failpoint\"+\n\x0b\x45\x63hoRequest\x12\n\n\x02vm\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"Z\n\tEchoReply\x12\n\n\x02vm\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x12\n\nboot_epoch\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\x32\xac\x02\n\x04Host\x12\x36\n\x05\x41udit\x12\x16.ferry.v1.AuditRequest\x1a\x15.ferry.v1.AuditReport\x12\x31\n\tRoundTrip\x12\x0f.ferry.v1.Probe\x1a\x0f.ferry.v1.Probe(\x01\x30\x01\x12\x36\n\x07TurnNic\x12\x18.ferry.v1.TurnNicRequest\x1a\x11.ferry.v1.HostNic\x12<\n\x0cSetFailpoint\x12\x13.ferry.v1.Failpoint\x1a\x17.ferry.v1.FailpointList\x12\x43\n\x0eListFailpoints\x12\x18.ferry.v1.FailpointQuery\x1a\x17.ferry.v1.FailpointListb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x65rry/v1/host.proto\x12\x08\x66\x65rry.v1\x1a\x15\x66\x65rry/v1/common.proto\"\x1a\n\x0c\x41uditRequest\x12\n\n\x02vm\x18\x01 \x01(\t\"@\n\x0b\x41uditReport\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x15\n\rpages_checked\x18\x02 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x03 \x03(\t\")\n\x0eTurnNicRequest\x12\x0b\n\x03nic\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\"U\n\x07HostNic\x12\x1a\n\x03nic\x18\x01 \x01(\x0b\x32\r.ferry.v1.Nic\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07\x63ut_off\x18\x04 \x01(\x08\"o\n\x0f\x45stimateRequest\x12\n\n\x02vm\x18\x01 \x01(\t\x12+\n\x07options\x18\x02 \x01(\x0b\x32\x1a.ferry.v1.MigrationOptions\x12#\n\x04wire\x18\x03 \x01(\x0b\x32\x15.ferry.v1.WireFigures\"\x19\n\x05Probe\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"K\n\tFailpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0f\n\x07reached\x18\x03 \x01(\x04\x12\x0f\n\x07holding\x18\x04 \x01(\x08\"\x10\n\x0e\x46\x61ilpointQuery\"8\n\rFailpointList\x12\'\n\nfailpoints\x18\x01 \x03(\x0b\x32\x13.ferry.v1.Failpoint\"+\n\x0b\x45\x63hoRequest\x12\n\n\x02vm\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"Z\n\tEchoReply\x12\n\n\x02vm\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x12\n\nboot_epoch\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\x32\xef\x02\n\x04Host\x12\x36\n\x05\x41udit\x12\x16.ferry.v1.AuditRequest\x1a\x15.ferry.v1.AuditReport\x12\x41\n\x0c\x45stimateMove\x12\x19.ferry.v1.EstimateRequest\x1a\x16.ferry.v1.MoveEstimate\x12\x31\n\tRoundTrip\x12\x0f.ferry.v1.Probe\x1a\x0f.ferry.v1.Probe(\x01\x30\x01\x12\x36\n\x07TurnNic\x12\x18.ferry.v1.TurnNicRequest\x1a\x11.ferry.v1.HostNic\x12<\n\x0cSetFailpoint\x12\x13.ferry.v1.Failpoint\x1a\x17.ferry.v1.FailpointList\x12\x43\n\x0eListFailpoints\x12\x18.ferry.v1.FailpointQuery\x1a\x17.ferry.v1.FailpointListb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,18 +40,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURNNICREQUEST']._serialized_end=191
   _globals['_HOSTNIC']._serialized_start=193
   _globals['_HOSTNIC']._serialized_end=278
-  _globals['_PROBE']._serialized_start=280
-  _globals['_PROBE']._serialized_end=305
-  _globals['_FAILPOINT']._serialized_start=307
-  _globals['_FAILPOINT']._serialized_end=382
-  _globals['_FAILPOINTQUERY']._serialized_start=384
-  _globals['_FAILPOINTQUERY']._serialized_end=400
-  _globals['_FAILPOINTLIST']._serialized_start=402
-  _globals['_FAILPOINTLIST']._serialized_end=458
-  _globals['_ECHOREQUEST']._serialized_start=460
-  _globals['_ECHOREQUEST']._serialized_end=503
-  _globals['_ECHOREPLY']._serialized_start=505
-  _globals['_ECHOREPLY']._serialized_end=595
-  _globals['_HOST']._serialized_start=598
-  _globals['_HOST']._serialized_end=898
+  _globals['_ESTIMATEREQUEST']._serialized_start=280
+  _globals['_ESTIMATEREQUEST']._serialized_end=391
+  _globals['_PROBE']._serialized_start=393
+  _globals['_PROBE']._serialized_end=418
+  _globals['_FAILPOINT']._serialized_start=420
+  _globals['_FAILPOINT']._serialized_end=495
+  _globals['_FAILPOINTQUERY']._serialized_start=497
+  _globals['_FAILPOINTQUERY']._serialized_end=513
+  _globals['_FAILPOINTLIST']._serialized_start=515
+  _globals['_FAILPOINTLIST']._serialized_end=571
+  _globals['_ECHOREQUEST']._serialized_start=573
+  _globals['_ECHOREQUEST']._serialized_end=616
+  _globals['_ECHOREPLY']._serialized_start=618
+  _globals['_ECHOREPLY']._serialized_end=708
+  _globals['_HOST']._serialized_start=711
+  _globals['_HOST']._serialized_end=1078
 # @@protoc_insertion_point(module_scope)

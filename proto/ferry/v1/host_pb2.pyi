@@ -121,6 +121,33 @@ class HostNic(_message.Message):
 Global___HostNic: _TypeAlias = HostNic  # noqa: Y015
 
 @_typing.final
+class EstimateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VM_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    WIRE_FIELD_NUMBER: _builtins.int
+    vm: _builtins.str
+    @_builtins.property
+    def options(self) -> _common_pb2.MigrationOptions: ...
+    @_builtins.property
+    def wire(self) -> _common_pb2.WireFigures: ...
+    def __init__(
+        self,
+        *,
+        vm: _builtins.str = ...,
+        options: _common_pb2.MigrationOptions | None = ...,
+        wire: _common_pb2.WireFigures | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "wire", b"wire"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "vm", b"vm", "wire", b"wire"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateRequest: _TypeAlias = EstimateRequest  # noqa: Y015
+
+@_typing.final
 class Probe(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from ferry.v1 import common_pb2 as ferry_dot_v1_dot_common__pb2
 from ferry.v1 import host_pb2 as ferry_dot_v1_dot_host__pb2
 
 GRPC_GENERATED_VERSION = '1.78.0'
@@ -39,6 +40,11 @@ class HostStub(object):
                 request_serializer=ferry_dot_v1_dot_host__pb2.AuditRequest.SerializeToString,
                 response_deserializer=ferry_dot_v1_dot_host__pb2.AuditReport.FromString,
                 _registered_method=True)
+        self.EstimateMove = channel.unary_unary(
+                '/ferry.v1.Host/EstimateMove',
+                request_serializer=ferry_dot_v1_dot_host__pb2.EstimateRequest.SerializeToString,
+                response_deserializer=ferry_dot_v1_dot_common__pb2.MoveEstimate.FromString,
+                _registered_method=True)
         self.RoundTrip = channel.stream_stream(
                 '/ferry.v1.Host/RoundTrip',
                 request_serializer=ferry_dot_v1_dot_host__pb2.Probe.SerializeToString,
@@ -66,6 +72,13 @@ class HostServicer(object):
 
     def Audit(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EstimateMove(self, request, context):
+        """What a move of a VM that runs here would take; nothing is changed.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -104,6 +117,11 @@ def add_HostServicer_to_server(servicer, server):
                     servicer.Audit,
                     request_deserializer=ferry_dot_v1_dot_host__pb2.AuditRequest.FromString,
                     response_serializer=ferry_dot_v1_dot_host__pb2.AuditReport.SerializeToString,
+            ),
+            'EstimateMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateMove,
+                    request_deserializer=ferry_dot_v1_dot_host__pb2.EstimateRequest.FromString,
+                    response_serializer=ferry_dot_v1_dot_common__pb2.MoveEstimate.SerializeToString,
             ),
             'RoundTrip': grpc.stream_stream_rpc_method_handler(
                     servicer.RoundTrip,
@@ -153,6 +171,33 @@ class Host(object):
             '/ferry.v1.Host/Audit',
             ferry_dot_v1_dot_host__pb2.AuditRequest.SerializeToString,
             ferry_dot_v1_dot_host__pb2.AuditReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferry.v1.Host/EstimateMove',
+            ferry_dot_v1_dot_host__pb2.EstimateRequest.SerializeToString,
+            ferry_dot_v1_dot_common__pb2.MoveEstimate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 What an agent answers to people and tests, beside the coordinator's orders."""
 
 from collections import abc as _abc
+from ferry.v1 import common_pb2 as _common_pb2
 from ferry.v1 import host_pb2 as _host_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -15,6 +16,8 @@ GRPC_VERSION: str
 class HostStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Audit: _aio.UnaryUnaryMultiCallable[_host_pb2.AuditRequest, _host_pb2.AuditReport]
+    EstimateMove: _aio.UnaryUnaryMultiCallable[_host_pb2.EstimateRequest, _common_pb2.MoveEstimate]
+    """What a move of a VM that runs here would take; nothing is changed."""
     RoundTrip: _aio.StreamStreamMultiCallable[_host_pb2.Probe, _host_pb2.Probe]
     """Answers every message with itself: the bench's round-trip floor."""
     TurnNic: _aio.UnaryUnaryMultiCallable[_host_pb2.TurnNicRequest, _host_pb2.HostNic]
@@ -30,6 +33,14 @@ class HostServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.AuditRequest,
         context: _aio.ServicerContext[_host_pb2.AuditRequest, _abc.Awaitable[_host_pb2.AuditReport]],
     ) -> _abc.Awaitable[_host_pb2.AuditReport]: ...
+
+    @_abc_1.abstractmethod
+    def EstimateMove(
+        self,
+        request: _host_pb2.EstimateRequest,
+        context: _aio.ServicerContext[_host_pb2.EstimateRequest, _abc.Awaitable[_common_pb2.MoveEstimate]],
+    ) -> _abc.Awaitable[_common_pb2.MoveEstimate]:
+        """What a move of a VM that runs here would take; nothing is changed."""
 
     @_abc_1.abstractmethod
     def RoundTrip(

@@ -1068,6 +1068,7 @@ class BeginOutgoing(_message.Message):
     TARGET_ADDRESS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
+    WIRE_FIELD_NUMBER: _builtins.int
     migration_id: _builtins.str
     token: _builtins.str
     vm: _builtins.str
@@ -1081,6 +1082,10 @@ class BeginOutgoing(_message.Message):
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]:
         """for pages, the best first; none: target_address"""
 
+    @_builtins.property
+    def wire(self) -> _common_pb2.WireFigures:
+        """absent: nothing is known of it"""
+
     def __init__(
         self,
         *,
@@ -1092,10 +1097,11 @@ class BeginOutgoing(_message.Message):
         target_address: _builtins.str = ...,
         options: _common_pb2.MigrationOptions | None = ...,
         routes: _abc.Iterable[Global___Route] | None = ...,
+        wire: _common_pb2.WireFigures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "wire", b"wire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "migration_id", b"migration_id", "options", b"options", "routes", b"routes", "target", b"target", "target_address", b"target_address", "token", b"token", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "migration_id", b"migration_id", "options", b"options", "routes", b"routes", "target", b"target", "target_address", b"target_address", "token", b"token", "vm", b"vm", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ferry.v1 import host_pb2
+from ferry.v1 import common_pb2, host_pb2
 from ferry.v1.host_pb2_grpc import HostServicer, add_HostServicer_to_server
 from ferry_wire.servers import create_server
 
@@ -30,6 +30,9 @@ class FakeHost(HostServicer):
         raise NotImplementedError
 
     async def SetFailpoint(self, request: Any, context: Any) -> host_pb2.FailpointList:
+        raise NotImplementedError
+
+    async def EstimateMove(self, request: Any, context: Any) -> common_pb2.MoveEstimate:
         raise NotImplementedError
 
     async def ListFailpoints(self, request: Any, context: Any) -> host_pb2.FailpointList:

@@ -98,3 +98,20 @@ def test_a_move_of_an_earlier_release_has_figures_without_compression() -> None:
         assert later in earlier
         earlier = earlier.replace(later, b"")
     assert decode_record(record.key, earlier) == record
+
+
+def test_a_move_of_an_earlier_release_asked_for_no_help_and_had_no_estimate() -> None:
+    value = (
+        b'{"id":"m1","vm":"a","source":"n1","target":"n2","epoch":1,"token":"t",'
+        b'"options":{"type":"live","option":"tcpip","verify":false,"pass_limit":10,"blackout_allowed_s":0.05},'
+        b'"state":"completed","memory_bytes":8,"requested_at_us":1,"reason":"","cause":"",'
+        b'"figures":{"passes":[{"index":1,"pages_sent":1,"zero_pages":0,"bytes_sent":4096,"duration_s":0.5,'
+        b'"dirty_pages_after":0}],"final":null,"brownout_s":0.5,"blackout_s":null,"bytes_sent":4096,'
+        b'"verified":null,"explanation":""},"total_s":1.0}'
+    )
+    record = decode_record("migration/m1", value)
+    assert isinstance(record, MigrationRecord)
+    assert record.options == MigrationOptions()
+    assert record.figures is not None
+    assert record.figures.estimate is None
+    assert record.figures.passes[0].throttle_percent == 0

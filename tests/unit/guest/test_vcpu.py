@@ -388,3 +388,67 @@ def test_a_guest_that_raises_is_told_of_and_runs_no_more(rig: Rig, monkeypatch: 
     assert rig.vcpu.paused
     rig.vcpu.stop()
     assert rig.crashes.empty()
+
+
+# --- throttling ---------------------------------------------------------------------------------------
+
+
+def steps_in(rig: Rig, seconds: float) -> int:
+    began = time.monotonic()
+    steps = rig.vcpu.steps
+    eventually(lambda: time.monotonic() >= began + seconds)
+    return rig.vcpu.steps - steps
+
+
+def test_a_throttled_guest_is_that_much_slower_and_recovers(rig: Rig) -> None:
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
+    rig.first()
+    before = steps_in(rig, 0.4)
+    rig.vcpu.throttle(75)
+    assert steps_in(rig, 0.4) < 0.35 * before
+    rig.vcpu.throttle(0)
+    assert steps_in(rig, 0.4) > 0.7 * before
+
+
+def test_a_throttled_guest_answers_and_pauses_at_once(boot: BootGuest) -> None:
+    rig = Rig(boot(spec=resolve("idle", 4 * MIB)))
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
+    rig.first()
+    rig.vcpu.throttle(99)  # it sleeps for 100 s between its steps
+    assert rig.echo().epoch == 7
+    rig.pause()
+    rig.vcpu.throttle(0)
+    rig.vcpu.stop()
+
+
+def test_a_guest_that_wants_all_of_a_processor_gets_its_share(boot: BootGuest) -> None:
+    everything = resolve("thrash", 4 * MIB, write_rate_bytes_per_s=2**36, read_rate_bytes_per_s=0)
+    rig = Rig(boot(spec=everything))
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
+    rig.first()
+    before = steps_in(rig, 0.3)
+    rig.vcpu.throttle(80)
+    assert steps_in(rig, 0.3) < 0.5 * before
+    rig.vcpu.stop()
+
+
+@pytest.mark.parametrize("percent", [-1, 100])
+def test_a_guest_is_neither_sped_up_nor_stopped(rig: Rig, percent: int) -> None:
+    with pytest.raises(ValueError, match="from 0 to 99"):
+        rig.vcpu.throttle(percent)
+
+
+def test_its_speed_is_measured_while_it_runs(rig: Rig) -> None:
+    assert rig.vcpu.steps_per_s is None
+    rig.vcpu.start()
+    rig.vcpu.resume(7)
+    eventually(lambda: rig.vcpu.steps_per_s is not None)
+    pace = 1 / rig.guest.pace.period_s
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() >= began + 1.3)  # a whole window
+    assert rig.vcpu.steps_per_s == pytest.approx(pace, rel=0.3)
+    rig.pause()
+    assert rig.vcpu.steps_per_s is None

@@ -60,6 +60,7 @@ class Source(Failpoints):
         self.on_report: Callable[[MigrationProgress], None] = lambda _progress: None
         self.on_pause: Callable[[], None] = lambda: None
         self.state = b"registers"
+        self.throttles: list[int] = []
         self.return_refused: Refusal | None = None
         self.paused = False
         self.past_return = False
@@ -77,6 +78,9 @@ class Source(Failpoints):
         self.on_pause()
         self.paused = True
         return asyncio.get_running_loop().time()
+
+    def throttle(self, percent: int) -> None:
+        self.throttles.append(percent)
 
     def device_state(self) -> bytes:
         assert self.paused

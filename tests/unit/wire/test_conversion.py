@@ -16,7 +16,13 @@ from ferry_types import messages, quorum
 from ferry_types.errors import ErrorCode, FerryError, Refusal, refused
 from ferry_types.limits import PAGE_SIZE, PASS_LIMIT_MAX
 from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport, Renewal, StartVm, ToHost
-from ferry_types.migrations import MigrationFigures, MigrationOptions, PassFigures
+from ferry_types.migrations import (
+    MigrationFigures,
+    MigrationOptions,
+    MoveEstimate,
+    PassFigures,
+    WireFigures,
+)
 from ferry_types.networks import (
     METRIC_MAX,
     MTU_MAX,
@@ -104,12 +110,18 @@ def values(hint: Any, field: str = "") -> st.SearchStrategy[Any]:
     if hint is VmSpec:
         return vm_specs()
     if hint is MigrationOptions:
-        return st.builds(
-            MigrationOptions,
-            verify=st.booleans(),
-            pass_limit=st.integers(1, PASS_LIMIT_MAX),
-            blackout_allowed_s=st.floats(0, 60),
+        return st.sampled_from(({}, {"switch_at_minimum": True}, {"abort_over_blackout": True})).flatmap(
+            lambda help_: st.builds(
+                MigrationOptions,
+                verify=st.booleans(),
+                pass_limit=st.integers(3 if help_ else 1, PASS_LIMIT_MAX),
+                blackout_allowed_s=st.floats(0.001 if help_ else 0, 60),
+                throttle=st.just(bool(help_)),
+                **{name: st.just(chosen) for name, chosen in help_.items()},
+            )
         )
+    if hint is WireFigures:
+        return st.builds(WireFigures, st.floats(1, 1e12), st.floats(0, 60))
     if hint is RoleRules:
         return role_rules()
     if hint is Nic:
@@ -215,6 +227,8 @@ PAIRS = (
             RoleChanges,
             MigrationOptions,
             PassFigures,
+            WireFigures,
+            MoveEstimate,
             MigrationFigures,
             Refusal,
             Nic,

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from ferry.v1 import admin_pb2, admin_pb2_grpc, host_pb2, host_pb2_grpc
+from ferry.v1 import admin_pb2, admin_pb2_grpc, common_pb2, host_pb2, host_pb2_grpc
 from ferry_types.errors import ErrorCode, FerryError, Refusal, failed, malformed, not_found, refused
 from ferry_types.limits import MESSAGE_BYTES_MAX
 from ferry_wire import servers
@@ -36,6 +36,11 @@ class ScriptedHost(host_pb2_grpc.HostServicer):
         raise NotImplementedError
 
     async def SetFailpoint(self, request: host_pb2.Failpoint, context: Context) -> host_pb2.FailpointList:
+        raise NotImplementedError
+
+    async def EstimateMove(
+        self, request: host_pb2.EstimateRequest, context: Context
+    ) -> common_pb2.MoveEstimate:
         raise NotImplementedError
 
     async def ListFailpoints(

@@ -1,0 +1,109 @@
+"""What earlier moves have shown of the wire between two hosts."""
+
+from dataclasses import astuple, replace
+from typing import Any
+
+import pytest
+from tests.unit.cluster.core_bench import MIB, Bench, orders
+
+from ferry_cluster.records import MigrationRecord
+from ferry_cluster.state import ClusterState
+from ferry_cluster.wire import MOVES_MAX, wire_figures
+from ferry_types.messages import BeginOutgoing, IncomingPrepared
+from ferry_types.migrations import (
+    MigrationFigures,
+    MigrationOptions,
+    MigrationState,
+    PassFigures,
+    TransportOption,
+    WireFigures,
+)
+
+TCPIP = TransportOption.TCPIP
+
+
+def sent(mib: int, duration_s: float, index: int = 1, zero_pages: int = 0) -> PassFigures:
+    return PassFigures(index, mib * 256, zero_pages, mib * MIB, duration_s, 0)
+
+
+def moved(number: int, told: MigrationFigures, **changes: object) -> MigrationRecord:
+    record = MigrationRecord(
+        f"m{number}",
+        "a",
+        "h1",
+        "h2",
+        1,
+        "token",
+        MigrationOptions(),
+        MigrationState.COMPLETED,
+        64 * MIB,
+        1,
+        figures=told,
+    )
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def known(*moves: MigrationRecord) -> Any:
+    state = ClusterState()
+    state.migrations |= {move.id: move for move in moves}
+    return wire_figures(state, "h1", "h2", TCPIP)
+
+
+def about(rate_bytes_per_s: float, blackout_floor_s: float) -> Any:
+    return pytest.approx(astuple(WireFigures(rate_bytes_per_s, blackout_floor_s)))
+
+
+def test_without_a_move_nothing_is_known() -> None:
+    assert known() is None
+
+
+def test_the_rate_is_that_of_passes_and_the_floor_is_the_pause_without_its_pages() -> None:
+    figures = MigrationFigures((sent(50, 0.5), sent(10, 0.1, 2)), sent(1, 0.001, 0), blackout_s=0.014)
+    assert astuple(known(moved(1, figures))) == about(100 * MIB, 0.004)
+
+
+def test_moves_the_other_way_count_as_well() -> None:
+    figures = MigrationFigures((sent(50, 0.5),))
+    assert known(moved(1, figures, source="h2", target="h1")) == WireFigures(100 * MIB)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"target": "h3"}, {"source": "h3"}, {"state": MigrationState.FAILED}, {"figures": None}],
+)
+def test_other_hosts_and_moves_that_failed_tell_nothing(changes: dict[str, object]) -> None:
+    assert known(moved(1, MigrationFigures((sent(50, 0.5),)), **changes)) is None
+
+
+@pytest.mark.parametrize(
+    "passed", [sent(3, 0.5), sent(50, 0.5, zero_pages=50 * 256 + 1), sent(50, 0.0)], ids=str
+)
+def test_passes_that_were_not_about_the_wire_tell_nothing(passed: PassFigures) -> None:
+    assert known(moved(1, MigrationFigures((passed,)))) is None
+
+
+def test_only_the_latest_moves_count() -> None:
+    slow = moved(1, MigrationFigures((sent(50, 50.0),)))
+    fast = [moved(number, MigrationFigures((sent(50, 0.5),))) for number in range(2, MOVES_MAX + 2)]
+    assert known(slow, *fast) == WireFigures(100 * MIB)
+
+
+def test_the_floor_is_the_median_and_never_less_than_nothing() -> None:
+    blackouts_s = (0.001, 0.012, 0.5)  # of which the last pages took 10 ms
+    moves = [
+        moved(number, MigrationFigures((sent(50, 0.5),), sent(1, 0.0, 0), blackout_s=blackout_s))
+        for number, blackout_s in enumerate(blackouts_s, 1)
+    ]
+    assert astuple(known(*moves)) == about(100 * MIB, 0.002)
+    assert known(moves[0]) == WireFigures(100 * MIB, 0.0)
+
+
+def test_the_source_is_told_what_is_known() -> None:
+    bench = Bench()
+    bench.run_vm("a", 1)
+    bench.migrate("a", "h2")
+    before = moved(0, MigrationFigures((sent(50, 0.5),)))
+    bench.cluster.state.migrations[before.id] = before
+    (order,) = orders(bench.say(2, IncomingPrepared("m1")), 1)
+    assert isinstance(order, BeginOutgoing)
+    assert order.wire == WireFigures(100 * MIB)

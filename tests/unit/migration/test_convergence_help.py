@@ -1,0 +1,100 @@
+"""Help to converge, with a guest on a vCPU of its own that writes twice as fast as the wire carries."""
+
+import asyncio
+
+import pytest
+from tests.unit.migration.ends import EPOCH
+from tests.unit.migration.paced import (
+    ALLOWED_S,
+    DEADLINE_S,
+    WIRE_BYTES_PER_S,
+    PacedLink,
+    busy_guest,
+    move,
+    pause_s,
+)
+
+from ferry_agent.migration import source
+from ferry_agent.migration.ports import MoveFailed
+from ferry_types.limits import PAGE_SIZE
+from ferry_types.migrations import MigrationFigures
+
+
+@pytest.fixture(autouse=True)
+def _paced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "SourceLink", PacedLink)
+
+
+async def test_without_help_the_limit_forces_a_long_pause() -> None:
+    async with busy_guest() as (ends, host):
+        figures = await move(ends, host, pass_limit=5)
+    assert len(figures.passes) == 5
+    assert figures.explanation.startswith("switched at the limit of 5 passes")
+    assert pause_s(figures) > 3 * ALLOWED_S
+    assert host.throttles == []
+
+
+async def test_a_throttled_guest_converges_and_arrives_at_full_speed() -> None:
+    async with busy_guest() as (ends, host):
+        figures = await move(ends, host, pass_limit=20, throttle=True)
+        host.vcpu.resume(EPOCH + 1)  # as if the move had been aborted
+        speed = await host.steps_per_s()
+    percents = [figure.throttle_percent for figure in figures.passes]
+    assert percents[:4] == [0, 0, 20, 30]
+    assert percents == sorted(percents)
+    assert len(figures.passes) < 20
+    assert pause_s(figures) <= 2 * ALLOWED_S
+    assert figures.explanation.endswith(f"; the guest was slowed by {percents[-1]} %")
+    assert host.throttles[-1] == 0
+    assert speed > 0.7 / host.guest.pace.period_s
+
+
+async def test_over_the_allowed_blackout_the_move_is_given_up_and_the_guest_runs_on_unthrottled() -> None:
+    async with busy_guest() as (ends, host):
+        with pytest.raises(MoveFailed) as failed:
+            await move(ends, host, pass_limit=4, throttle=True, abort_over_blackout=True)
+        refusal = failed.value.refusal
+        assert refusal.rule == "abort over black-out"
+        assert refusal.message.startswith("given up at the limit of 4 passes: the guest dirtied ")
+        assert not host.paused
+        assert "source.arming" not in host.reached
+        assert host.throttles == [20, 30, 0]
+        assert await host.steps_per_s() > 0.7 / host.guest.pace.period_s
+        assert (await ends.target.refusal()).message
+
+
+async def test_a_cancelled_move_leaves_no_guest_throttled() -> None:
+    async with busy_guest() as (ends, host):
+        task = asyncio.create_task(move(ends, host, pass_limit=100, throttle=True))
+        async with asyncio.timeout(DEADLINE_S):
+            while 30 not in host.throttles:  # noqa: ASYNC110 - there is nothing else to wait for
+                await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert host.throttles[-1] == 0
+        assert await host.steps_per_s() > 0.7 / host.guest.pace.period_s
+
+
+async def ebb_and_flow(**options: int | bool) -> MigrationFigures:
+    """A move of a guest that is slow during every third pass, which leaves less dirty than the others."""
+    async with busy_guest() as (ends, host):
+
+        async def turn_of_the_tide() -> None:
+            passes_done = host.reached.count("source.copying")
+            host.vcpu.throttle(75 if passes_done % 3 == 2 else 0)
+
+        host.hooks["source.copying"] = turn_of_the_tide
+        return await move(ends, host, **options)
+
+
+async def test_the_minimum_rule_switches_with_less_left_than_the_limit_does() -> None:
+    at_limit = await ebb_and_flow(pass_limit=5)
+    at_minimum = await ebb_and_flow(pass_limit=5, switch_at_minimum=True)
+    assert at_limit.final is not None
+    assert at_minimum.final is not None
+    assert len(at_limit.passes) == 5
+    assert len(at_minimum.passes) in (6, 9)
+    assert at_minimum.final.pages_sent < 0.75 * at_limit.final.pages_sent
+    assert at_minimum.final.pages_sent * PAGE_SIZE > ALLOWED_S * WIRE_BYTES_PER_S
+    assert "was about the least that the last" in at_minimum.explanation
