@@ -9,6 +9,7 @@ from ferry_agent.failpoints import Failpoints
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
 from ferry_agent.rack import Image, Rack
+from ferry_agent.redirects import Redirect
 from ferry_host import commands, inputs
 from ferry_types.eras import RULES, Era, EraRules
 from ferry_types.errors import FerryError, failed, refused
@@ -136,6 +137,8 @@ class OutgoingMoves:
     def release(self, command: commands.ReleaseSource) -> None:
         """The target runs: delete the image, and tell the core the figures."""
         self._rack.take(command.vm)
+        if command.echo_address:
+            self._rack.redirect(command.vm, Redirect(command.echo_address, command.epoch))
         self._end(self._release(self._attempts.pop(command.migration_id), command))
 
     async def close(self) -> None:
@@ -159,7 +162,9 @@ class OutgoingMoves:
     async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
         await attempt.sent.wait()
         figures = (
-            attempt.awaiting.figures(command.first_quantum_at_s) if attempt.awaiting else MigrationFigures()
+            attempt.awaiting.figures(command.first_quantum_at_s, command.hand_off)
+            if attempt.awaiting
+            else MigrationFigures()
         )
         await self._cancel(attempt)
         await attempt.image.destroy()

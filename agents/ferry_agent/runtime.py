@@ -63,6 +63,8 @@ class HostRuntime:
         self.outgoing = OutgoingMoves(rack, failpoints, self.submit)
         self.ballots = ballots = Ballots(directory, self.submit)
         self.send: Callable[[HostEnvelope], None] = lambda _envelope: None
+        self.announce: Callable[[commands.AnnounceGuest], None] = lambda _command: None
+        """Tells watchers that a guest has begun to run here; set once there is a bus."""
         self.cluster = ""
         self.evicted = False
         """Set once the cluster has sent this host away for good: it leaves nothing on the bus."""
@@ -92,6 +94,7 @@ class HostRuntime:
             commands.SendFinal: lambda command: self.outgoing.permit_final(command.migration_id),
             commands.StopOutgoing: lambda command: self.outgoing.stop(command.migration_id),
             commands.ReleaseSource: self.outgoing.release,
+            commands.AnnounceGuest: self._announce,
             commands.KeepVotes: ballots.keep,
             commands.AnswerPromise: ballots.answer,
             commands.AskPromise: ballots.ask,
@@ -162,6 +165,9 @@ class HostRuntime:
 
     def _report(self, command: commands.Report) -> None:
         self.send(command.envelope)
+
+    def _announce(self, command: commands.AnnounceGuest) -> None:
+        self.announce(command)
 
     def _set_deadline(self, command: commands.SetDeadline) -> None:
         self._gate.deadline_s = command.deadline_s

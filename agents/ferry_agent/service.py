@@ -31,7 +31,7 @@ from ferry_agent.metrics import make_registry
 from ferry_agent.migration.target import MigrationServicer
 from ferry_agent.runtime import HostRuntime
 from ferry_agent.settings import AgentSettings
-from ferry_agent.telemetry import publish_telemetry
+from ferry_agent.telemetry import announcing, publish_telemetry
 from ferry_agent.uplink import EVICTED, Uplink
 from ferry_host import inputs
 from ferry_host.state import HostIdentity
@@ -86,7 +86,7 @@ async def serve(settings: AgentSettings) -> None:
         votes = _former_votes(settings.dir, claimed)
         runtime = HostRuntime(identity, gate, trace, failpoints, settings.dir, votes)
         await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
-        echo_port.serve(runtime.rack.echo)
+        echo_port.serve(runtime.rack.echo, runtime.rack.moved_to)
         if settings.metrics_listen:
             stack.enter_context(served_metrics(make_registry(runtime), settings.metrics_listen))
         await _work(settings, runtime, server, stopped)
@@ -151,6 +151,7 @@ async def _watch_over_bus(settings: AgentSettings, runtime: HostRuntime) -> None
     status_topic = topics.process_status(runtime.cluster, settings.name)
     bus = open_bus(settings.broker, f"{runtime.cluster}-{settings.name}", status_topic)
     running = asyncio.create_task(bus.run())
+    runtime.announce = announcing(runtime, bus)
     try:
         await publish_telemetry(runtime, bus)
     finally:

@@ -20,6 +20,7 @@ from ferry_cluster.records import (
 )
 from ferry_coordinator.ports import StoreError, StoreErrorCode
 from ferry_coordinator.record_codec import decode_record, encode_record
+from ferry_types.migrations import MigrationFigures, MigrationOptions, MigrationState
 from ferry_types.vms import Capacity
 
 numbers = st.integers(0, 2**64 - 1)
@@ -84,3 +85,15 @@ def test_a_record_of_an_earlier_release_is_read_with_what_it_lacks_at_its_defaul
     assert record == NodeRecord("n1", "u1", "life1", "a:1", "a:2", Capacity(8, 2, 2), "0.1.0", up=True)
     with pytest.raises(StoreError, match="form"):
         decode_record("node/n1", value.replace(b'"memory_bytes":8,', b'"memory_bytes": 8,'))
+
+
+def test_a_move_of_an_earlier_release_has_no_parts_of_its_blackout() -> None:
+    figures = MigrationFigures(blackout_s=0.002, explanation="nothing was left")
+    move = MigrationRecord(
+        *("m1", "web1", "n1", "n2", 1, "token", MigrationOptions(), MigrationState.COMPLETED, 4096, 0),
+        figures=figures,
+    )
+    value = encode_record(move)
+    earlier = value.replace(b',"blackout":null', b"")
+    assert earlier != value
+    assert decode_record(move.key, earlier) == move

@@ -16,7 +16,13 @@ from ferry_types import messages, quorum
 from ferry_types.errors import ErrorCode, FerryError, Refusal, refused
 from ferry_types.limits import PAGE_SIZE, PASS_LIMIT_MAX
 from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport, Renewal, StartVm, ToHost
-from ferry_types.migrations import MigrationFigures, MigrationOptions, PassFigures
+from ferry_types.migrations import (
+    BlackoutParts,
+    HandOffTimes,
+    MigrationFigures,
+    MigrationOptions,
+    PassFigures,
+)
 from ferry_types.roles import Failback, Priority, RoleChanges, RoleRules
 from ferry_types.vms import Capacity, Processor, VmSpec
 from ferry_types.workloads import Fill, FillSpec, WorkloadSpec, resolve
@@ -177,6 +183,8 @@ PAIRS = (
             RoleChanges,
             MigrationOptions,
             PassFigures,
+            BlackoutParts,
+            HandOffTimes,
             MigrationFigures,
             Refusal,
         )
