@@ -42,6 +42,7 @@ from ferry_wire import topics
 from ferry_wire.addresses import announce_address
 from ferry_wire.buffers import keep_freed_buffers
 from ferry_wire.bus import open_bus
+from ferry_wire.collector import spare_what_stands
 from ferry_wire.inspection import InspectionServicer
 from ferry_wire.scrape import served_metrics
 from ferry_wire.servers import BoundServer, create_server
@@ -63,6 +64,7 @@ async def serve(settings: AgentSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_freed_buffers()
+    spare_what_stands()
     async with AsyncExitStack() as stack:
         claimed = stack.enter_context(claim_identity(settings.dir))
         trace = stack.enter_context(_opened_trace(settings.trace))
