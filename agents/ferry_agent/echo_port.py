@@ -1,26 +1,32 @@
 """The UDP port on which this host's guests answer echo requests.
 
 The event loop only reads requests and hands them on; a guest answers from its vCPU's thread, straight through
-the socket, so that nothing but the guest is measured. What is too long, malformed or for nobody is dropped:
+the socket, so that nothing but the guest is measured. Of a guest that has moved away the port itself says
+where to; that is a hint, and no guest has answered. What is too long, malformed or for nobody is dropped:
 that is how a network treats it.
 """
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from ferry.v1 import host_pb2
 from ferry_agent.guest.vcpu import EchoReply
+from ferry_agent.redirects import Redirect
 from ferry_types.limits import ECHO_DATAGRAM_BYTES_MAX
 from ferry_types.names import validate_name
 from ferry_wire.addresses import Address, cannot_listen, parse_address
 
 Submit = Callable[[str, int, Callable[[EchoReply], None]], None]
 """Takes VM name, sequence number and the callback for the guest's answer. Must not block."""
+
+
+MovedTo = Callable[[str], Redirect | None]
+"""Takes a VM's name; where it answers if it has moved away. Must not block."""
 
 
 class EchoPort(asyncio.DatagramProtocol):
@@ -31,6 +37,7 @@ class EchoPort(asyncio.DatagramProtocol):
         """``host:port`` as bound."""
         self._socket = bound
         self._submit: Submit = lambda _vm, _sequence, _reply: None
+        self._moved_to: MovedTo = lambda _vm: None
 
     @classmethod
     @asynccontextmanager
@@ -53,9 +60,9 @@ class EchoPort(asyncio.DatagramProtocol):
         finally:
             transport.close()
 
-    def serve(self, submit: Submit) -> None:
-        """Hand requests to ``submit`` from now on."""
-        self._submit = submit
+    def serve(self, submit: Submit, moved_to: MovedTo) -> None:
+        """Hand requests to ``submit`` from now on, but for VMs that have moved away."""
+        self._submit, self._moved_to = submit, moved_to
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Take one request."""
@@ -67,6 +74,14 @@ class EchoPort(asyncio.DatagramProtocol):
         except (DecodeError, ValueError):
             return
         bound = self._socket
+        redirect = self._moved_to(vm)
+        if redirect is not None:
+            away = host_pb2.EchoReply(
+                vm=vm, sequence=request.sequence, epoch=redirect.epoch, moved_to=redirect.address
+            )
+            with suppress(OSError):  # a lost datagram
+                bound.sendto(away.SerializeToString(), addr)
+            return
 
         def reply(answer: EchoReply) -> None:
             # From the vCPU's thread: sendto is one system call, and sockets may be shared by threads. It does

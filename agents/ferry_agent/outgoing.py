@@ -11,6 +11,7 @@ from ferry_agent.failpoints import Failpoints
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
 from ferry_agent.rack import Image, Rack
+from ferry_agent.redirects import Redirect
 from ferry_host import commands, inputs
 from ferry_types.eras import RULES, Era, EraRules
 from ferry_types.errors import FerryError, failed, refused
@@ -82,11 +83,11 @@ class _Attempt:
 
     # --- figures ----------------------------------------------------------------------------------
 
-    def figures(self, first_quantum_at_s: float) -> MigrationFigures:
+    def figures(self, first_quantum_at_s: float, hand_off: HandOffTimes | None) -> MigrationFigures:
         """What was measured of an attempt that the target has completed, and what was expected before."""
         if self.awaiting is None:
             return MigrationFigures(estimate=self._estimate)
-        return self._with_estimate(self.awaiting.figures(first_quantum_at_s))
+        return self._with_estimate(self.awaiting.figures(first_quantum_at_s, hand_off))
 
     def _with_estimate(self, figures: MigrationFigures) -> MigrationFigures:
         return replace(figures, estimate=self._estimate)
@@ -163,6 +164,8 @@ class OutgoingMoves:
     def release(self, command: commands.ReleaseSource) -> None:
         """The target runs: delete the image, and tell the core the figures."""
         self._rack.take(command.vm)
+        if command.echo_address:
+            self._rack.redirect(command.vm, Redirect(command.echo_address, command.epoch))
         self._end(self._release(self._attempts.pop(command.migration_id), command))
 
     def follow_nics(self, is_up: Callable[[str], bool]) -> None:
@@ -197,7 +200,7 @@ class OutgoingMoves:
 
     async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
         await attempt.sent.wait()
-        figures = attempt.figures(command.first_quantum_at_s)
+        figures = attempt.figures(command.first_quantum_at_s, command.hand_off)
         await self._cancel(attempt)
         await attempt.image.destroy()
         self._submit(inputs.SourceGone(command.migration_id, figures))

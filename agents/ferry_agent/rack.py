@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.guest.registers import Registers
 from ferry_agent.guest.trace import RunTrace
 from ferry_agent.guest.vcpu import EchoReply, Vcpu
+from ferry_agent.redirects import Redirect, Redirects
 from ferry_types.errors import FerryError
 from ferry_types.vms import VmSpec
 
@@ -96,6 +98,7 @@ class Rack:
         self._on_first_quantum = on_first_quantum
         self._on_crash = on_crash
         self._images: dict[str, Image] = {}
+        self._redirects = Redirects()
 
     def get(self, vm: str) -> Image | None:
         """The image of a VM, if it is here."""
@@ -132,6 +135,7 @@ class Rack:
     def add(self, image: Image) -> None:
         """Put an image on the rack."""
         self._images[image.spec.name] = image
+        self._redirects.forget(image.spec.name)
 
     def run(self, vm: str, epoch: int) -> None:
         """Start or resume a VM's vCPU under an epoch."""
@@ -153,6 +157,14 @@ class Rack:
         image = self._images.get(vm)
         if image is not None:
             image.vcpu.submit_echo(sequence, reply)
+
+    def redirect(self, vm: str, where: Redirect) -> None:
+        """Say for some time where a VM answers that has left the rack."""
+        self._redirects.add(vm, where, time.monotonic())
+
+    def moved_to(self, vm: str) -> Redirect | None:
+        """Where a VM answers that has left this host lately; None of all others."""
+        return self._redirects.find(vm, time.monotonic())
 
     def take(self, vm: str) -> Image | None:
         """Take an image off the rack."""

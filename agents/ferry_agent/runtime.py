@@ -66,6 +66,8 @@ class HostRuntime:
         self.send: Callable[[HostEnvelope], None] = lambda _envelope: None
         self.on_networks: Callable[[tuple[Network, ...]], None] = lambda _networks: None
         """Told the cluster's networks, at every welcome."""
+        self.announce: Callable[[commands.AnnounceGuest], None] = lambda _command: None
+        """Tells watchers that a guest has begun to run here; set once there is a bus."""
         self.cluster = ""
         self.evicted = False
         """Set once the cluster has sent this host away for good: it leaves nothing on the bus."""
@@ -95,6 +97,7 @@ class HostRuntime:
             commands.SendFinal: lambda command: self.outgoing.permit_final(command.migration_id),
             commands.StopOutgoing: lambda command: self.outgoing.stop(command.migration_id),
             commands.ReleaseSource: self.outgoing.release,
+            commands.AnnounceGuest: self._announce,
             commands.KeepVotes: ballots.keep,
             commands.AnswerPromise: ballots.answer,
             commands.AskPromise: ballots.ask,
@@ -165,6 +168,9 @@ class HostRuntime:
 
     def _report(self, command: commands.Report) -> None:
         self.send(command.envelope)
+
+    def _announce(self, command: commands.AnnounceGuest) -> None:
+        self.announce(command)
 
     def _set_deadline(self, command: commands.SetDeadline) -> None:
         self._gate.deadline_s = command.deadline_s

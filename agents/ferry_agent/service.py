@@ -33,7 +33,7 @@ from ferry_agent.network.listeners import NicListeners
 from ferry_agent.network.nics import Nics
 from ferry_agent.runtime import HostRuntime
 from ferry_agent.settings import AgentSettings
-from ferry_agent.telemetry import publish_telemetry
+from ferry_agent.telemetry import announcing, publish_telemetry
 from ferry_agent.uplink import EVICTED, Uplink
 from ferry_host import inputs
 from ferry_host.state import HostIdentity
@@ -45,6 +45,7 @@ from ferry_wire import topics
 from ferry_wire.addresses import announce_address
 from ferry_wire.buffers import keep_freed_buffers
 from ferry_wire.bus import open_bus
+from ferry_wire.collector import spare_what_stands
 from ferry_wire.inspection import InspectionServicer
 from ferry_wire.scrape import served_metrics
 from ferry_wire.servers import BoundServer, create_server
@@ -66,6 +67,7 @@ async def serve(settings: AgentSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_freed_buffers()
+    spare_what_stands()
     async with AsyncExitStack() as stack:
         claimed = stack.enter_context(claim_identity(settings.dir))
         trace = stack.enter_context(_opened_trace(settings.trace))
@@ -99,7 +101,7 @@ async def serve(settings: AgentSettings) -> None:
         by_nics = (migration_pb2.DESCRIPTOR, inspection_pb2.DESCRIPTOR)
         listeners = NicListeners(nics, server.address, by_nics, offer)
         await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
-        echo_port.serve(runtime.rack.echo)
+        echo_port.serve(runtime.rack.echo, runtime.rack.moved_to)
         if settings.metrics_listen:
             stack.enter_context(served_metrics(make_registry(runtime), settings.metrics_listen))
         await _work(settings, runtime, server, nics, listeners, stopped)
@@ -189,6 +191,7 @@ async def _watch_over_bus(settings: AgentSettings, runtime: HostRuntime) -> None
     status_topic = topics.process_status(runtime.cluster, settings.name)
     bus = open_bus(settings.broker, f"{runtime.cluster}-{settings.name}", status_topic)
     running = asyncio.create_task(bus.run())
+    runtime.announce = announcing(runtime, bus)
     try:
         await publish_telemetry(runtime, bus)
     finally:

@@ -3,11 +3,14 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ferry_agent.rack import Image
 from ferry_agent.runtime import HostRuntime
+from ferry_host.commands import AnnounceGuest
 from ferry_types.limits import PAGE_SIZE
+from ferry_types.mac import mac_address
 from ferry_wire import topics
 from ferry_wire.bus import Bus
 
@@ -32,6 +35,23 @@ def _vm_telemetry(image: Image, node: str) -> dict[str, object]:
         "memory_bytes": memory.memory_bytes,
         "dirty_pages": memory.dirty.count(),
     }
+
+
+def announcing(runtime: HostRuntime, bus: Bus) -> Callable[[AnnounceGuest], None]:
+    """What tells the network's watchers that a guest has begun to run on this host, and answers here."""
+    identity = runtime.host.state.identity
+
+    def announce(begun: AnnounceGuest) -> None:
+        document = {
+            "vm": begun.vm,
+            "node": identity.name,
+            "epoch": begun.epoch,
+            "echo_address": identity.echo_address,
+            "mac": mac_address(begun.vm),
+        }
+        bus.publish(topics.vm_arp(runtime.cluster, begun.vm), json.dumps(document))
+
+    return announce
 
 
 async def publish_telemetry(runtime: HostRuntime, bus: Bus) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ferry_types.messages import BeginOutgoing, HostEnvelope
+from ferry_types.migrations import HandOffTimes
 from ferry_types.networks import Network
 from ferry_types.quorum import PromiseRequest, Voter, VotingRecord, WitnessRecord
 from ferry_types.vms import VmSpec
@@ -130,11 +131,26 @@ class StopOutgoing:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSource:
-    """The target runs: delete the image; answers SourceGone. Seconds on the target's monotonic clock."""
+    """The target runs: delete the image; answers SourceGone. Then tell who asks where the guest answers now.
+
+    Seconds and ``hand_off`` are on the target's monotonic clock. The guest answers at ``echo_address`` under
+    ``epoch``; empty: nobody knows where.
+    """
 
     migration_id: str
     vm: str
+    epoch: int
     first_quantum_at_s: float
+    hand_off: HandOffTimes | None
+    echo_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceGuest:
+    """Tell watchers that the guest has begun to run here under this epoch, and where it answers."""
+
+    vm: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +211,7 @@ Command = (
     | SendFinal
     | StopOutgoing
     | ReleaseSource
+    | AnnounceGuest
     | KeepVotes
     | AnswerPromise
     | AskPromise

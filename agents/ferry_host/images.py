@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from ferry_host.commands import BootImage, DestroyImage, DropIncoming, HaltImage, RunVcpu, StopOutgoing
+from ferry_host.commands import (
+    AnnounceGuest,
+    BootImage,
+    DestroyImage,
+    DropIncoming,
+    HaltImage,
+    RunVcpu,
+    StopOutgoing,
+)
 from ferry_host.inputs import Booted, BootFailed, GuestCrashed, Halted, QuantumRan
 from ferry_host.state import INCOMING, Image
 from ferry_host.turn import Turn
@@ -14,7 +22,6 @@ from ferry_types.messages import (
     OrderRefused,
     StartVm,
     StopVm,
-    VmRunning,
     VmStopped,
 )
 from ferry_types.units import format_size
@@ -79,7 +86,7 @@ def on_start(turn: Turn, order: StartVm) -> None:
 def repeat_running(turn: Turn, image: Image, epoch: int) -> None:
     """Answer a repeated order with what it led to."""
     if image.epoch == epoch and image.phase is ImagePhase.RUNNING and image.ran_at_s is not None:
-        turn.report(VmRunning(image.name, image.epoch, image.arrived_by, image.ran_at_s))
+        turn.report(image.running(image.ran_at_s))
 
 
 def on_booted(turn: Turn, event: Booted) -> None:
@@ -115,11 +122,13 @@ def on_epoch_raised(turn: Turn, answer: EpochRaised) -> None:
 
 
 def on_quantum_ran(turn: Turn, event: QuantumRan) -> None:
-    """Report that the VM runs."""
+    """Report that the VM runs; the first time under its epoch, announce it to the network."""
     image = turn.state.images.get(event.vm)
     if image is not None and image.epoch == event.epoch and image.phase is ImagePhase.RUNNING:
-        image = turn.put(replace(image, ran_at_s=event.at_s))
-        turn.report(VmRunning(image.name, image.epoch, image.arrived_by, event.at_s))
+        has_begun = image.ran_at_s is None
+        turn.report(turn.put(replace(image, ran_at_s=event.at_s)).running(event.at_s))
+        if has_begun:
+            turn.do(AnnounceGuest(event.vm, event.epoch))
 
 
 def on_guest_crashed(turn: Turn, event: GuestCrashed) -> None:

@@ -12,17 +12,7 @@ from ferry_host.inputs import NicsTurned
 from ferry_host.state import INCOMING
 from ferry_host.turn import Turn
 from ferry_types.errors import failed
-from ferry_types.messages import (
-    ArmHandOff,
-    Grant,
-    Join,
-    NicsChanged,
-    ProposeAbort,
-    Renewal,
-    VmRunning,
-    Wait,
-    Welcome,
-)
+from ferry_types.messages import ArmHandOff, Grant, Join, NicsChanged, ProposeAbort, Renewal, Wait, Welcome
 from ferry_types.profiles import LeaseTiming
 from ferry_types.quorum import Claim, VoteSet
 from ferry_types.vms import ImagePhase
@@ -116,7 +106,7 @@ def on_welcome(turn: Turn, welcome: Welcome) -> None:
         turn.report(NicsChanged(state.nics_down))
     for image in list(state.images.values()):
         if image.phase is ImagePhase.RUNNING and not image.held and image.ran_at_s is not None:
-            turn.report(VmRunning(image.name, image.epoch, image.arrived_by, image.ran_at_s))
+            turn.report(image.running(image.ran_at_s))
         if image.outgoing is None:
             continue
         if image.outgoing.broken:

@@ -46,7 +46,7 @@ from ferry_types.messages import (
     TargetReady,
     TargetRuns,
 )
-from ferry_types.migrations import MigrationFigures
+from ferry_types.migrations import HandOffTimes, MigrationFigures
 from ferry_types.vms import ImagePhase
 
 # --- target ---------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def on_complete(turn: Turn, event: IncomingComplete) -> None:
     """READY."""
     image = turn.state.incoming(event.migration_id)
     if image is not None and image.phase is ImagePhase.RECEIVING:
-        turn.step(image, ImagePhase.READY)
+        turn.put(replace(image, phase=ImagePhase.READY, ready_at_s=turn.now))
         turn.report(TargetReady(event.migration_id))
 
 
@@ -124,7 +124,8 @@ def on_run(turn: Turn, order: RunVm) -> None:
         reason = refused("ready target", f"this host does not hold {order.vm} ready for {order.migration_id}")
         turn.refuse(order.vm, order.epoch, reason)
         return
-    image = turn.put(replace(image, phase=ImagePhase.RAISING, epoch=order.epoch))
+    hand_off = HandOffTimes(image.ready_at_s, turn.now)
+    image = turn.put(replace(image, phase=ImagePhase.RAISING, epoch=order.epoch, hand_off=hand_off))
     turn.report(image.raise_epoch())
     turn.do(AdoptIncoming(order.migration_id, order.vm, order.epoch))
 
@@ -238,6 +239,7 @@ def on_resume(turn: Turn, order: ResumeSource) -> None:
             epoch=order.epoch,
             held=False,
             arrived_by="",
+            hand_off=None,
             outgoing=None,
             ran_at_s=None,
             unless_raised=order.unless_raised,
@@ -251,7 +253,16 @@ def on_target_runs(turn: Turn, order: TargetRuns) -> None:
     image = turn.state.leaving(order.migration_id)
     if image is not None and image.phase is ImagePhase.AWAITING:
         del turn.state.images[image.name]
-        turn.do(ReleaseSource(order.migration_id, order.vm, order.first_quantum_at_s))
+        turn.do(
+            ReleaseSource(
+                order.migration_id,
+                order.vm,
+                order.epoch,
+                order.first_quantum_at_s,
+                order.hand_off,
+                order.echo_address,
+            )
+        )
     elif not turn.repeat_end(order.migration_id):
         turn.end_move(order.migration_id, SourceReleased(order.migration_id, MigrationFigures()))
 

@@ -12,7 +12,8 @@ An image's phases::
 from dataclasses import dataclass, field
 
 from ferry_types.errors import Refusal
-from ferry_types.messages import ImageReport, RaiseEpoch, SourceReleased
+from ferry_types.messages import ImageReport, RaiseEpoch, SourceReleased, VmRunning
+from ferry_types.migrations import HandOffTimes
 from ferry_types.networks import NicFault
 from ferry_types.profiles import LeaseTiming
 from ferry_types.quorum import NO_VOTES, Claim, VoteSet, VotingRecord
@@ -70,6 +71,7 @@ class Image:
     ``held``: the lease ran out since; it goes on only when told that its epoch still stands (rule L4).
     ``arrived_by``: the move that brought it. ``ran_at_s``: its last first quantum, once that has run.
     ``unless_raised``: taken back from a target; void if that has raised this epoch.
+    ``ready_at_s``: when all of it had arrived; ``hand_off``: its hand-off, once the move is committed.
     """
 
     spec: VmSpec
@@ -80,6 +82,8 @@ class Image:
     outgoing: Outgoing | None = None
     ran_at_s: float | None = None
     unless_raised: int = 0
+    ready_at_s: float = 0.0
+    hand_off: HandOffTimes | None = None
 
     @property
     def name(self) -> str:
@@ -96,6 +100,10 @@ class Image:
     def raise_epoch(self) -> RaiseEpoch:
         """What it needs of the storage before it may run."""
         return RaiseEpoch(self.name, self.epoch, self.unless_raised)
+
+    def running(self, ran_at_s: float) -> VmRunning:
+        """That it runs, since then."""
+        return VmRunning(self.name, self.epoch, self.arrived_by, ran_at_s, self.hand_off)
 
     def report(self) -> ImageReport:
         """Its line in the inventory."""

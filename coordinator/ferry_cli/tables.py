@@ -8,6 +8,8 @@ from ferry_cluster.plans import STARS_MAX
 from ferry_coordinator.documents import processor_word
 from ferry_types.drains import Stuck
 from ferry_types.limits import PAGE_SIZE
+from ferry_types.mac import mac_address
+from ferry_types.migrations import BlackoutParts
 from ferry_types.roles import NO_RULES, Failback, RoleRules
 from ferry_types.units import format_duration, format_rate, format_size, format_span
 from ferry_wire.conversion import from_proto
@@ -259,6 +261,7 @@ def vm_pairs(vm: admin_pb2.Vm) -> list[tuple[str, str]]:
         ("  compressibility", f"{workload.compressibility:.2f}"),
         ("priority", vm.spec.priority),
         *rules_pairs(vm),
+        ("MAC address", mac_address(vm.spec.name)),
         ("echo address", vm.echo_address or UNKNOWN),
         ("migration", vm.migration_id or UNKNOWN),
     ]
@@ -330,6 +333,8 @@ def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
         lines.append(pass_line(figures.final))
         lines.append(f"brown-out {brownout(record)}, black-out {blackout(record)}")
     lines += estimate_lines(record)
+    if figures.HasField("blackout"):
+        lines.append(blackout_line(from_proto(figures.blackout, BlackoutParts)))
     if record.total_s:
         rate = format_rate(record.memory_bytes / record.total_s)
         memory, sent = format_size(record.memory_bytes), format_size(figures.bytes_sent)
@@ -377,6 +382,17 @@ def estimate_lines(record: admin_pb2.MigrationRecord) -> list[str]:
         f"  at {format_rate(expected.rate_bytes_per_s)} on the wire and "
         f"{format_rate(expected.write_bytes_per_s)} written by the guest: {expected.explanation}",
     ]
+
+
+def blackout_line(parts: BlackoutParts) -> str:
+    """Where the black-out's time went."""
+    durations = {
+        "last pages": parts.last_pages_s,
+        "ready": parts.ready_s,
+        "commit": parts.commit_s,
+        "resume": parts.resume_s,
+    }
+    return "  of it " + ", ".join(f"{name} {format_duration(spent_s)}" for name, spent_s in durations.items())
 
 
 def brownout(record: admin_pb2.MigrationRecord) -> str:

@@ -214,9 +214,9 @@ def on_running(turn: Turn, node: NodeRecord, message: VmRunning) -> None:
     if not ownership.on_vm_running(turn, node, message) or not message.migration_id:
         return
     move = _active(turn, message.migration_id)
-    if move is None or move.id in turn.state.first_quantum_at:
+    if move is None or move.id in turn.state.target_runs:
         return
-    turn.state.first_quantum_at[move.id] = message.first_quantum_at_s
+    turn.state.target_runs[move.id] = message
     if turn.state.nodes[move.source].up:
         _order_target_runs(turn, move)
     else:
@@ -224,8 +224,10 @@ def on_running(turn: Turn, node: NodeRecord, message: VmRunning) -> None:
 
 
 def _order_target_runs(turn: Turn, move: MigrationRecord) -> None:
-    first = turn.state.first_quantum_at[move.id]
-    turn.order(move.source, TargetRuns(move.id, move.vm, turn.state.owners[move.vm].epoch, first))
+    ran = turn.state.target_runs[move.id]
+    epoch, there = turn.state.owners[move.vm].epoch, turn.state.nodes[move.target].echo_address
+    order = TargetRuns(move.id, move.vm, epoch, ran.first_quantum_at_s, ran.hand_off, there)
+    turn.order(move.source, order)
 
 
 def on_source_released(turn: Turn, node: NodeRecord, message: SourceReleased) -> None:
@@ -301,7 +303,7 @@ def on_propose_abort(turn: Turn, node: NodeRecord, message: ProposeAbort) -> Non
         turn.order(node.name, DiscardVm(move.vm, move.epoch))
     elif owner.node == node.name and owner.origin in _GIVEN_BACK and owner.migration_id == move.id:
         ownership.order_resume(turn, owner)
-    elif move.id in turn.state.first_quantum_at:
+    elif move.id in turn.state.target_runs:
         _order_target_runs(turn, move)
 
 
@@ -355,7 +357,7 @@ def _close(turn: Turn, move: MigrationRecord, state: MigrationState, reason: str
     turn.ended_moves.append(move)
     turn.state.progress.pop(move.id, None)
     turn.state.accepted_at.pop(move.id, None)
-    turn.state.first_quantum_at.pop(move.id, None)
+    turn.state.target_runs.pop(move.id, None)
     ended = [other for other in turn.state.migrations.values() if other.state in ENDED]
     for old in sorted(ended, key=lambda other: other.number)[:-HISTORY_MAX]:
         turn.delete(old)
@@ -370,7 +372,7 @@ def node_lost(turn: Turn, node: str) -> None:
             end(turn, move, MigrationState.FAILED, f"node {node} was lost")
         elif node == move.target:
             _fail_committed(turn, move, f"target {node} was lost after the hand-off")
-        elif move.id in turn.state.first_quantum_at:
+        elif move.id in turn.state.target_runs:
             _complete(turn, move, None)
 
 
@@ -406,7 +408,7 @@ def reconcile(turn: Turn, node: NodeRecord, images: tuple[ImageReport, ...]) -> 
 
 def _reconcile_source(turn: Turn, move: MigrationRecord, image: ImageReport | None) -> None:
     if turn.state.is_committed(move):
-        if move.id in turn.state.first_quantum_at:
+        if move.id in turn.state.target_runs:
             _order_target_runs(turn, move)
         return
     if image is None:

@@ -21,7 +21,7 @@ from ferry_cluster.records import (
     VmRecord,
 )
 from ferry_types.eras import RULES, Era, EraRules
-from ferry_types.messages import HostEnvelope, MigrationProgress
+from ferry_types.messages import HostEnvelope, MigrationProgress, VmRunning
 from ferry_types.migrations import ENDED, MigrationState
 from ferry_types.networks import Network
 from ferry_types.profiles import LeaseTiming
@@ -160,8 +160,8 @@ class ClusterState:
     """VMs whose owner began a new session and has not reported them running since."""
     progress: dict[str, MigrationProgress] = field(default_factory=dict)
     accepted_at: dict[str, float] = field(default_factory=dict)
-    first_quantum_at: dict[str, float] = field(default_factory=dict)
-    """Committed moves whose target runs -> first quantum on the target's clock."""
+    target_runs: dict[str, VmRunning] = field(default_factory=dict)
+    """Committed moves whose target runs -> what it has said of that."""
     refused_by: dict[str, frozenset[str]] = field(default_factory=dict)
     """VM -> nodes that refused to start it since it was last wanted."""
     waiting: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ferry.v1 import admin_pb2, common_pb2, events_pb2
 from ferry_types.limits import PAGE_SIZE
+from ferry_types.mac import mac_address
 from ferry_types.roles import Failback
 
 View = dict[str, Any]
@@ -203,6 +204,7 @@ def vm_view(vm: admin_pb2.Vm) -> View:
         "fill": fill.path if fill.kind == "file" else fill.kind,
         "priority": vm.spec.priority,
         "rules": rules_view(vm.rules) if vm.HasField("rules") else None,
+        "mac": mac_address(vm.spec.name),
         "echo_address": vm.echo_address or None,
         "host_address": vm.host_address or None,
         "migration": vm.migration_id or None,
@@ -239,6 +241,16 @@ def estimate_view(estimate: common_pb2.MoveEstimate) -> View:
     }
 
 
+def blackout_view(parts: common_pb2.BlackoutParts) -> View:
+    """Where a black-out's time went; together the parts are ``blackout_s``."""
+    return {
+        "last_pages_s": parts.last_pages_s,
+        "ready_s": parts.ready_s,
+        "commit_s": parts.commit_s,
+        "resume_s": parts.resume_s,
+    }
+
+
 def migration_view(record: admin_pb2.MigrationRecord) -> View:
     """A move, as ``migration list`` and ``migration show`` print it."""
     options, figures = record.options, record.figures
@@ -256,6 +268,7 @@ def migration_view(record: admin_pb2.MigrationRecord) -> View:
         "final": pass_view(figures.final) if paused else None,
         "brownout_s": figures.brownout_s if paused else None,
         "blackout_s": figures.blackout_s if figures.HasField("blackout_s") else None,
+        "blackout": blackout_view(figures.blackout) if figures.HasField("blackout") else None,
         "total_s": record.total_s or None,
         "memory_bytes": record.memory_bytes,
         "bytes_sent": figures.bytes_sent if measured else None,

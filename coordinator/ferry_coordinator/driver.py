@@ -43,12 +43,19 @@ from ferry_coordinator.journal import Journal
 from ferry_coordinator.metrics import Metrics
 from ferry_types.errors import ErrorCode, FerryError, Refusal
 from ferry_types.messages import HostOrder
+from ferry_types.migrations import MigrationState
 from ferry_types.quorum import WitnessRecord
 
 CALLS_QUEUED_MAX = 1024
 """Length of the queue from which on admin calls are refused."""
 
 TICKS_PER_BEAT = 4
+
+WATCHERS_LATER_S = 0.005
+"""While a hand-off is armed, watchers hear of changes so much later, and together: about a black-out.
+
+What they are shown takes this process and theirs longer to make than a commit, and processors that the guest
+waits for."""
 
 STOPPING = Refusal(ErrorCode.UNREACHABLE, "the coordinator is stopping", "try again once it is back")
 OVERLOADED = Refusal(ErrorCode.UNREACHABLE, "the coordinator has too much to do", "try again in a moment")
@@ -106,6 +113,11 @@ class _Handle:
 
 
 @dataclass(frozen=True, slots=True)
+class _TellWatchers:
+    """Tell the watchers what has changed lately."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Read:
     """Look at the core between events."""
 
@@ -137,7 +149,7 @@ class Driver:
         *,
         check: bool = False,
     ) -> None:
-        """``watchers`` are told at once, ``onlookers`` at the next tick, together.
+        """``watchers`` are told at once, during a hand-off a little later; ``onlookers`` at the next tick.
 
         Moves commit inside their guests' black-outs, and the bus and the metrics take as long as the commit.
         ``check``: look at the core's invariants after every event.
@@ -147,13 +159,15 @@ class Driver:
         self._streams = streams
         self._watchers = watchers
         self._onlookers = onlookers
+        self._unseen = _NOTHING
+        """What the watchers have yet to hear of; ``_changed``: what the onlookers have."""
         self._changed = _NOTHING
         self._happened: list[events_pb2.Event] = []
         self._metrics = metrics
         self._witness = witness
         self._asking: set[asyncio.Task[None]] = set()
         self._check = check
-        self._jobs: asyncio.Queue[_Handle | _Read | None] = asyncio.Queue()
+        self._jobs: asyncio.Queue[_Handle | _Read | _TellWatchers | None] = asyncio.Queue()
         self._tick_s = cluster.settings.timing.beat_s / TICKS_PER_BEAT
         self._tick_timer: asyncio.TimerHandle | None = None
         self._numbers = itertools.count(1)
@@ -185,8 +199,11 @@ class Driver:
             while (job := await self._jobs.get()) is not None and self._open:
                 if isinstance(job, _Read):
                     job.run(self._cluster)
+                elif isinstance(job, _TellWatchers):
+                    self._tell_watchers()
                 else:
                     await self._handle(job)
+            self._tell_watchers()
             self._tell_onlookers()
         finally:
             self._end()
@@ -285,12 +302,8 @@ class Driver:
                     if answer is not None and not answer.done():
                         answer.set_result(result)
                 case Changed():
-                    self._watchers.changed(self._cluster, command)
-                    self._changed = Changed(
-                        self._changed.nodes | command.nodes,
-                        self._changed.vms | command.vms,
-                        self._changed.migrations | command.migrations,
-                    )
+                    self._show_watchers(command)
+                    self._changed = _together(self._changed, command)
         # Last, because orders to hosts may be inside a black-out, and the log is not.
         if events:
             self._watchers.happened(events)
@@ -312,6 +325,22 @@ class Driver:
             event = WitnessFailed(address)
         if self._open:
             self._jobs.put_nowait(_Handle(event))
+
+    def _show_watchers(self, changed: Changed) -> None:
+        """Tell the watchers of a change, now or when no guest waits for this process."""
+        is_first = self._unseen == _NOTHING
+        self._unseen = _together(self._unseen, changed)
+        moves = self._cluster.state.under_way.values()
+        if not any(move.state is MigrationState.SWITCHING for move in moves):
+            self._tell_watchers()
+        elif is_first:
+            loop = asyncio.get_running_loop()
+            loop.call_later(WATCHERS_LATER_S, self._jobs.put_nowait, _TellWatchers())
+
+    def _tell_watchers(self) -> None:
+        unseen, self._unseen = self._unseen, _NOTHING
+        if unseen != _NOTHING:
+            self._watchers.changed(self._cluster, unseen)
 
     def _tell_onlookers(self) -> None:
         changed, self._changed = self._changed, _NOTHING
@@ -341,3 +370,7 @@ class Driver:
 
 def _tick() -> Tick:
     return Tick(time.time_ns() // 1000)
+
+
+def _together(one: Changed, other: Changed) -> Changed:
+    return Changed(one.nodes | other.nodes, one.vms | other.vms, one.migrations | other.migrations)

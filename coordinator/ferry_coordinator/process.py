@@ -35,6 +35,7 @@ from ferry_types.inspection import ClusterReport
 from ferry_wire import topics
 from ferry_wire.addresses import announce_address
 from ferry_wire.bus import Bus, open_bus
+from ferry_wire.collector import spare_what_stands
 from ferry_wire.files import exclusive_directory
 from ferry_wire.inspection import InspectionServicer
 from ferry_wire.scrape import served_metrics
@@ -68,6 +69,7 @@ async def serve(settings: CoordinatorSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    spare_what_stands()
     async with AsyncExitStack() as stack:
         # Two coordinators on one directory would depose each other until an operator notices.
         stack.enter_context(exclusive_directory(settings.dir, "coordinator"))

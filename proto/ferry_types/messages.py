@@ -7,7 +7,7 @@ name in ``ferry/v1/membership.proto``, where fields are explained.
 from dataclasses import dataclass
 
 from ferry_types.errors import Refusal
-from ferry_types.migrations import MigrationFigures, MigrationOptions, WireFigures
+from ferry_types.migrations import HandOffTimes, MigrationFigures, MigrationOptions, WireFigures
 from ferry_types.networks import Network, NicFault
 from ferry_types.quorum import VoteSet
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
@@ -53,12 +53,13 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class VmRunning:
-    """The first quantum under this epoch has run."""
+    """The first quantum under this epoch has run. ``hand_off``: if a move has brought it."""
 
     vm: str
     epoch: int
     migration_id: str
     first_quantum_at_s: float
+    hand_off: HandOffTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,12 +343,17 @@ class RunVm:
 
 @dataclass(frozen=True, slots=True)
 class TargetRuns:
-    """To the source: the VM runs elsewhere, the image may go."""
+    """To the source: the VM runs elsewhere, under this epoch, and the image may go.
+
+    ``echo_address``: where the guest answers now; empty if that is not known.
+    """
 
     migration_id: str
     vm: str
     epoch: int
     first_quantum_at_s: float
+    hand_off: HandOffTimes | None = None
+    echo_address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,8 +153,37 @@ class MoveEstimate:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOffTimes:
+    """Moments of a hand-off in seconds of the target's monotonic clock.
+
+    ``ready_at_s``: it had checked all and said READY; ``run_at_s``: it heard that the move is committed.
+    """
+
+    ready_at_s: float
+    run_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlackoutParts:
+    """Where a black-out's time went, part after part, in seconds; together they are the black-out.
+
+    Last pages: from the pause until the last page and Final were handed to the transport. Ready: until the
+    target had checked all and said READY. Commit: until it heard that the move is committed. Resume: until
+    its first quantum began, the raise of its epoch included.
+    """
+
+    last_pages_s: float
+    ready_s: float
+    commit_s: float
+    resume_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationFigures:
-    """What the source measured of one attempt, and what it expected before. Unknown is None."""
+    """What the source measured of one attempt, and what it expected before. Unknown is None.
+
+    ``blackout``: the parts of ``blackout_s``.
+    """
 
     passes: tuple[PassFigures, ...] = ()
     final: PassFigures | None = None
@@ -166,3 +195,4 @@ class MigrationFigures:
     compression: str = ""
     """How much was compressed and why the rest was not, in words; empty if it was not asked for."""
     estimate: MoveEstimate | None = None
+    blackout: BlackoutParts | None = None

@@ -1,8 +1,9 @@
 """Topics of the bus: where watchers find what. Payloads are JSON.
 
 All names in them have passed ``ferry_types.names.validate_name``, which admits none of the characters that
-topics give a meaning (``/``, ``+``, ``#``, a leading ``$``). All but events are retained: the status of what
-exists, the telemetry of what runs, and the progress of the moves that ``migration list`` shows.
+topics give a meaning (``/``, ``+``, ``#``, a leading ``$``). All but events and ARP announcements are
+retained: the status of what exists, the telemetry of what runs, and the progress of the moves that
+``migration list`` shows.
 """
 
 ROOT = "ferry/v1"
@@ -31,6 +32,19 @@ def vm_state(cluster: str, vm: str) -> str:
 def vm_telemetry(cluster: str, vm: str) -> str:
     """A running guest's figures, from the host that runs it."""
     return f"{ROOT}/{cluster}/vms/{vm}/telemetry"
+
+
+def vm_arp(cluster: str, vm: str) -> str:
+    """ARP announcement: the guest has begun to run on a host, booted or arrived; published by that host.
+
+    Not retained, as no network keeps one: several hosts speak of a VM in turn, and a broker would go on
+    showing the one that reached it last, not the one that holds. Who comes later finds ``node``, ``epoch``,
+    ``echo_address`` and ``mac`` in the VM's retained ``state``, which the coordinator alone publishes.
+
+    Watchers compare epochs: an announcement may be late (its host could not reach the broker) or come twice,
+    and one of an older epoch than is known already tells of a place that the VM has left.
+    """
+    return f"{ROOT}/{cluster}/vms/{vm}/arp"
 
 
 def migration_progress(cluster: str, migration_id: str) -> str:

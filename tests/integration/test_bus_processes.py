@@ -22,6 +22,7 @@ from tests.integration.processes import Cluster, eventually
 
 from ferry.v1 import admin_pb2
 from ferry_coordinator.documents import migration_view, node_view, vm_view
+from ferry_types.mac import mac_address
 from ferry_wire import topics
 
 BROKERS = ("amqtt", "mosquitto")
@@ -192,6 +193,13 @@ def test_watchers_see_what_the_command_line_shows(kind: str, tmp_path: Path) -> 
             assert cluster.ended(move).state == "completed"
             eventually(lambda: state_of(watcher.newest[progress]) == "completed", what="end of the progress")
             eventually(lambda: telemetry(watcher, "web", "n2", 0), what="figures from n2")
+            web = cluster.vm("web")
+            announced = {
+                "vm": "web", "node": "n2", "epoch": web.epoch,
+                "echo_address": web.echo_address, "mac": mac_address("web"),
+            }  # fmt: skip
+            arp = topics.vm_arp(CLUSTER, "web")
+            eventually(lambda: watcher.newest.get(arp) == announced, what="the ARP announcement")
             steps = watcher.newest[topics.vm_telemetry(CLUSTER, "web")]["steps"]
             events = f"{topics.ROOT}/{CLUSTER}/events/"
             eventually(
@@ -202,7 +210,7 @@ def test_watchers_see_what_the_command_line_shows(kind: str, tmp_path: Path) -> 
                 what="the events of the move",
             )
         eventually(lambda: as_the_coordinator_says(cluster, retained(broker)), what="retained state")
-        assert not [topic for topic in retained(broker) if "/events/" in topic]
+        assert not [topic for topic in retained(broker) if "/events/" in topic or topic.endswith("/arp")]
 
         broker.signal(signal.SIGKILL)
         broker.start()

@@ -1,7 +1,7 @@
 """What the source measures of one attempt, as it goes along."""
 
 from ferry_agent.migration.copier import Copied
-from ferry_types.migrations import MigrationFigures, PassFigures
+from ferry_types.migrations import BlackoutParts, HandOffTimes, MigrationFigures, PassFigures
 
 RATE_BYTES_MIN = 1 << 20
 """Passes that send less say more about round trips than about the wire: the rate before them stands."""
@@ -13,6 +13,7 @@ class MoveRecord:
     def __init__(self) -> None:
         self.began_at_s: float | None = None
         self.paused_at_s: float | None = None
+        self.final_sent_at_s: float | None = None
         self.explanation = ""
         self.passes: list[PassFigures] = []
         self.rate_bytes_per_s = 0.0
@@ -35,9 +36,14 @@ class MoveRecord:
         self._final = _pass_figures(0, copied, duration_s, 0, 0)
 
     def figures(
-        self, now_s: float, *, first_quantum_at_s: float | None = None, verified: bool | None = None
+        self,
+        now_s: float,
+        *,
+        first_quantum_at_s: float | None = None,
+        hand_off: HandOffTimes | None = None,
+        verified: bool | None = None,
     ) -> MigrationFigures:
-        """All that is known; ``first_quantum_at_s`` is the guest's first on the target, by this clock."""
+        """All that is known; ``first_quantum_at_s`` and ``hand_off`` are the target's times by this clock."""
         ends_at_s = now_s if self.paused_at_s is None else self.paused_at_s
         blackout_s = None
         if first_quantum_at_s is not None and self.paused_at_s is not None:
@@ -53,7 +59,26 @@ class MoveRecord:
             verified=verified,
             explanation=self.explanation,
             compression=self.compression,
+            blackout=self._parts(first_quantum_at_s, hand_off),
         )
+
+    def _parts(self, first_quantum_at_s: float | None, hand_off: HandOffTimes | None) -> BlackoutParts | None:
+        """Where the black-out's time went, if all its moments are known.
+
+        Moments that an estimated clock offset has put out of order count as one, so that no part is negative
+        and together they are the black-out.
+        """
+        if self.paused_at_s is None or self.final_sent_at_s is None:
+            return None
+        if first_quantum_at_s is None or hand_off is None:
+            return None
+        parts_s = []
+        part_began_at_s = self.paused_at_s
+        for ended_at_s in (self.final_sent_at_s, hand_off.ready_at_s, hand_off.run_at_s, first_quantum_at_s):
+            part_ended_at_s = max(part_began_at_s, min(ended_at_s, first_quantum_at_s))
+            parts_s.append(part_ended_at_s - part_began_at_s)
+            part_began_at_s = part_ended_at_s
+        return BlackoutParts(*parts_s)
 
 
 def _pass_figures(

@@ -30,7 +30,7 @@ from ferry_host import convergence
 from ferry_types.errors import FerryError, Refusal, failed, refused
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX
 from ferry_types.messages import BeginOutgoing, MigrationProgress
-from ferry_types.migrations import MigrationFigures, TransportOption
+from ferry_types.migrations import HandOffTimes, MigrationFigures, TransportOption
 
 
 class AwaitingOutcome:
@@ -46,16 +46,22 @@ class AwaitingOutcome:
         """Return, with the reason, once a stream broke. That proves nothing about the outcome."""
         return await asyncio.shield(self._link.broken)
 
-    def figures(self, first_quantum_at_s: float | None) -> MigrationFigures:
+    def figures(
+        self, first_quantum_at_s: float | None, hand_off: HandOffTimes | None = None
+    ) -> MigrationFigures:
         """What was measured; the target's first quantum, by the target's monotonic clock, ends the black-out.
 
-        A target that runs has verified memory, if that was asked for.
+        ``hand_off`` is by that clock, too. A target that runs has verified memory, if that was asked for.
         """
         if first_quantum_at_s is None:
             return self._record.figures(time.monotonic())
+        offset_s = self._link.clock_offset_s
+        if hand_off is not None:
+            hand_off = HandOffTimes(hand_off.ready_at_s - offset_s, hand_off.run_at_s - offset_s)
         return self._record.figures(
             time.monotonic(),
-            first_quantum_at_s=first_quantum_at_s - self._link.clock_offset_s,
+            first_quantum_at_s=first_quantum_at_s - offset_s,
+            hand_off=hand_off,
             verified=True if self._verify else None,
         )
 
@@ -160,6 +166,7 @@ class OutgoingMove:
             self._link.break_off(error.refusal)
 
     async def _send_end(self, device_state: bytes) -> None:
+        self._record.final_sent_at_s = time.monotonic()  # before: the target may have it sooner than we go on
         await self._link.send_final(device_state)
         if self._digest is not None:
             await self._link.send_digest(await self._digest)

@@ -4,13 +4,15 @@ import math
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ferry_cli.bench.floor import Floor
 from ferry_cli.bench.peers import PeerRun
+from ferry_cli.tables import blackout_line
+from ferry_types.migrations import BlackoutParts
 from ferry_types.units import format_duration, format_rate, format_size
 
 
@@ -26,11 +28,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class OwnRun:
-    """One live migration. ``total_s`` is the outside stopwatch's, ``blackout_s`` the agents' own."""
+    """One live migration. ``total_s`` is the outside stopwatch's, the black-out the agents' own.
+
+    ``blackout``: the parts of ``blackout_s``; None if the target did not tell.
+    """
 
     total_s: float
     blackout_s: float
     throughput_bytes_per_s: float
+    blackout: BlackoutParts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +71,18 @@ def document(
             "median_s": median_s,
             "p95_s": p95_s,
             "ratio_to_floor": {"median": median_s / floor.total_s, "p95": p95_s / floor.total_s},
+            "median_parts": _median_parts([run.blackout for run in runs if run.blackout is not None]),
         },
         "peers": {peer.name: _peer_view(peer, own_rate) for peer in peers},
     }
+
+
+def _median_parts(parts: Sequence[BlackoutParts]) -> dict[str, float] | None:
+    """The median of each part; together they need not be the median black-out."""
+    if not parts:
+        return None
+    names = (field.name for field in fields(BlackoutParts))
+    return {name: median(getattr(each, name) for each in parts) for name in names}
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -94,6 +109,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"of {format_duration(result['floor_s'])}), 95th percentile {format_duration(blackout['p95_s'])} "
         f"({ratio['p95']:.1f} times)",
     ]
+    if blackout["median_parts"] is not None:
+        said.append(blackout_line(BlackoutParts(**blackout["median_parts"])))
     for name, peer in result["peers"].items():
         if peer["median"] is None:
             said.append(f"{name}: not measured, {peer['problem']}")

@@ -23,10 +23,10 @@ from ferry_cli.lab import lifecycle
 from ferry_cli.lab.state import COORDINATOR, LabSpec
 from ferry_cli.moving import check_moved, see_through
 from ferry_types.errors import FerryError, failed
-from ferry_types.migrations import MigrationOptions, TransportOption
+from ferry_types.migrations import MigrationFigures, MigrationOptions, TransportOption
 from ferry_types.vms import VmSpec
 from ferry_types.workloads import Fill, FillSpec, resolve
-from ferry_wire.conversion import to_proto
+from ferry_wire.conversion import from_proto, to_proto
 
 Progress = Callable[[str], None]
 
@@ -136,7 +136,8 @@ async def _move(admin: AdminStub, question: Question, free_memory: FreeMemory) -
     if not record.figures.HasField("blackout_s"):
         vm = await find_vm(admin, VM)
         raise FerryError(failed(f"{record.id} to {vm.node} was moved, but nobody measured its black-out"))
-    return OwnRun(total_s, record.figures.blackout_s, question.memory_bytes / total_s)
+    figures = from_proto(record.figures, MigrationFigures)
+    return OwnRun(total_s, record.figures.blackout_s, question.memory_bytes / total_s, figures.blackout)
 
 
 async def _prepare(peer: Peer, contents: Path, memory_bytes: int) -> PeerRuns:

@@ -39,7 +39,7 @@ async def _ping(address: str, name: str, count: int, interval_s: float) -> tuple
         vm = await admin.find_vm(stub, name)
         if vm.state == VmState.OFF:
             raise FerryError(refused("vm running", f"{name} is off", f"start it: ferry vm start {name}"))
-        await client.aim(vm.echo_address)
+        await client.aim(vm.echo_address, vm.epoch)
         following = asyncio.create_task(_follow(stub, client))
         try:
             await client.ping(count, interval_s)

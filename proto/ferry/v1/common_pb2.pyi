@@ -611,6 +611,7 @@ class MigrationFigures(_message.Message):
     EXPLANATION_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
     ESTIMATE_FIELD_NUMBER: _builtins.int
+    BLACKOUT_FIELD_NUMBER: _builtins.int
     brownout_s: _builtins.float
     """first page sent to pause"""
     blackout_s: _builtins.float
@@ -632,6 +633,10 @@ class MigrationFigures(_message.Message):
     def estimate(self) -> Global___MoveEstimate:
         """made when it began; absent if too little was known"""
 
+    @_builtins.property
+    def blackout(self) -> Global___BlackoutParts:
+        """where blackout_s went; absent if the target did not tell"""
+
     def __init__(
         self,
         *,
@@ -644,10 +649,11 @@ class MigrationFigures(_message.Message):
         explanation: _builtins.str = ...,
         compression: _builtins.str = ...,
         estimate: Global___MoveEstimate | None = ...,
+        blackout: Global___BlackoutParts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "estimate", b"estimate", "final", b"final", "verified", b"verified"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout", b"blackout", "blackout_s", b"blackout_s", "estimate", b"estimate", "final", b"final", "verified", b"verified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout_s", b"blackout_s", "brownout_s", b"brownout_s", "bytes_sent", b"bytes_sent", "compression", b"compression", "estimate", b"estimate", "explanation", b"explanation", "final", b"final", "passes", b"passes", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s", "_verified", b"_verified", "blackout", b"blackout", "blackout_s", b"blackout_s", "brownout_s", b"brownout_s", "bytes_sent", b"bytes_sent", "compression", b"compression", "estimate", b"estimate", "explanation", b"explanation", "final", b"final", "passes", b"passes", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__blackout_s: _TypeAlias = _typing.Literal["blackout_s"]  # noqa: Y015
     _WhichOneofArgType__blackout_s: _TypeAlias = _typing.Literal["_blackout_s", b"_blackout_s"]  # noqa: Y015
@@ -659,6 +665,66 @@ class MigrationFigures(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__verified) -> _WhichOneofReturnType__verified | None: ...
 
 Global___MigrationFigures: _TypeAlias = MigrationFigures  # noqa: Y015
+
+@_typing.final
+class BlackoutParts(_message.Message):
+    """The black-out, part after part; together they are blackout_s. Seconds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_PAGES_S_FIELD_NUMBER: _builtins.int
+    READY_S_FIELD_NUMBER: _builtins.int
+    COMMIT_S_FIELD_NUMBER: _builtins.int
+    RESUME_S_FIELD_NUMBER: _builtins.int
+    last_pages_s: _builtins.float
+    """pause to the last page and Final handed to the transport"""
+    ready_s: _builtins.float
+    """until the target had checked all and said READY"""
+    commit_s: _builtins.float
+    """until the target heard that the move is committed"""
+    resume_s: _builtins.float
+    """until its first quantum began, the raise of its epoch included"""
+    def __init__(
+        self,
+        *,
+        last_pages_s: _builtins.float = ...,
+        ready_s: _builtins.float = ...,
+        commit_s: _builtins.float = ...,
+        resume_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_s", b"commit_s", "last_pages_s", b"last_pages_s", "ready_s", b"ready_s", "resume_s", b"resume_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlackoutParts: _TypeAlias = BlackoutParts  # noqa: Y015
+
+@_typing.final
+class HandOffTimes(_message.Message):
+    """Moments of a hand-off, on the target's monotonic clock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READY_AT_S_FIELD_NUMBER: _builtins.int
+    RUN_AT_S_FIELD_NUMBER: _builtins.int
+    ready_at_s: _builtins.float
+    """it had checked all and said READY"""
+    run_at_s: _builtins.float
+    """it heard RunVm"""
+    def __init__(
+        self,
+        *,
+        ready_at_s: _builtins.float = ...,
+        run_at_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ready_at_s", b"ready_at_s", "run_at_s", b"run_at_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOffTimes: _TypeAlias = HandOffTimes  # noqa: Y015
 
 @_typing.final
 class Refusal(_message.Message):

@@ -235,7 +235,9 @@ Global___FailpointList: _TypeAlias = FailpointList  # noqa: Y015
 
 @_typing.final
 class EchoRequest(_message.Message):
-    """One datagram each way on a host's echo port (UDP), at most 512 bytes."""
+    """One datagram each way on a host's echo port (UDP), at most 512 bytes. A guest answers for itself; for some
+    time after it has moved away, the host that it left answers with a redirect.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,14 +268,17 @@ class EchoReply(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     BOOT_EPOCH_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
+    MOVED_TO_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     sequence: _builtins.int
     epoch: _builtins.int
     """ownership under which the guest runs"""
     boot_epoch: _builtins.int
-    """epoch of its boot"""
+    """epoch of its boot; 0 in a redirect"""
     step: _builtins.int
-    """the guest's step counter; falls only with a new boot_epoch"""
+    """the guest's step counter; falls only with a new boot_epoch; 0 in a redirect"""
+    moved_to: _builtins.str
+    """a redirect: the guest answers at this host:port under that epoch. A hint only"""
     def __init__(
         self,
         *,
@@ -282,10 +287,11 @@ class EchoReply(_message.Message):
         epoch: _builtins.int = ...,
         boot_epoch: _builtins.int = ...,
         step: _builtins.int = ...,
+        moved_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_epoch", b"boot_epoch", "epoch", b"epoch", "sequence", b"sequence", "step", b"step", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_epoch", b"boot_epoch", "epoch", b"epoch", "moved_to", b"moved_to", "sequence", b"sequence", "step", b"step", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -275,12 +275,17 @@ class VmRunning(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     MIGRATION_ID_FIELD_NUMBER: _builtins.int
     FIRST_QUANTUM_AT_S_FIELD_NUMBER: _builtins.int
+    HAND_OFF_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     epoch: _builtins.int
     migration_id: _builtins.str
     """if it came by a move"""
     first_quantum_at_s: _builtins.float
     """on this host's monotonic clock"""
+    @_builtins.property
+    def hand_off(self) -> _common_pb2.HandOffTimes:
+        """if it came by a move"""
+
     def __init__(
         self,
         *,
@@ -288,10 +293,11 @@ class VmRunning(_message.Message):
         epoch: _builtins.int = ...,
         migration_id: _builtins.str = ...,
         first_quantum_at_s: _builtins.float = ...,
+        hand_off: _common_pb2.HandOffTimes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hand_off", b"hand_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "first_quantum_at_s", b"first_quantum_at_s", "migration_id", b"migration_id", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "first_quantum_at_s", b"first_quantum_at_s", "hand_off", b"hand_off", "migration_id", b"migration_id", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1189,11 +1195,19 @@ class TargetRuns(_message.Message):
     VM_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     FIRST_QUANTUM_AT_S_FIELD_NUMBER: _builtins.int
+    HAND_OFF_FIELD_NUMBER: _builtins.int
+    ECHO_ADDRESS_FIELD_NUMBER: _builtins.int
     migration_id: _builtins.str
     vm: _builtins.str
     epoch: _builtins.int
     first_quantum_at_s: _builtins.float
     """on the target's monotonic clock"""
+    echo_address: _builtins.str
+    """host:port (UDP) where the guest answers now, or empty"""
+    @_builtins.property
+    def hand_off(self) -> _common_pb2.HandOffTimes:
+        """as the target told them"""
+
     def __init__(
         self,
         *,
@@ -1201,10 +1215,12 @@ class TargetRuns(_message.Message):
         vm: _builtins.str = ...,
         epoch: _builtins.int = ...,
         first_quantum_at_s: _builtins.float = ...,
+        hand_off: _common_pb2.HandOffTimes | None = ...,
+        echo_address: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hand_off", b"hand_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "first_quantum_at_s", b"first_quantum_at_s", "migration_id", b"migration_id", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["echo_address", b"echo_address", "epoch", b"epoch", "first_quantum_at_s", b"first_quantum_at_s", "hand_off", b"hand_off", "migration_id", b"migration_id", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ import pytest
 from ferry.v1 import host_pb2
 from ferry_agent.echo_port import EchoPort
 from ferry_agent.guest.vcpu import EchoReply
+from ferry_agent.redirects import Redirect
 from ferry_types.errors import ErrorCode, FerryError
 from ferry_types.limits import ECHO_DATAGRAM_BYTES_MAX
 
@@ -37,16 +38,33 @@ def request(vm: str = "vm1", sequence: int = 1) -> bytes:
     return host_pb2.EchoRequest(vm=vm, sequence=sequence).SerializeToString()
 
 
+def nowhere(_vm: str) -> Redirect | None:
+    """No guest has moved away."""
+    return None
+
+
 async def test_a_guest_answers_from_a_thread_of_its_own() -> None:
     def guest(_vm: str, sequence: int, reply: Callable[[EchoReply], None]) -> None:
         threading.Thread(target=reply, args=(EchoReply(sequence, 5, 3, 1234),)).start()
 
     async with EchoPort.open(ANY_PORT) as port, asking(port) as client:
-        port.serve(guest)
+        port.serve(guest, nowhere)
         client.send(request("vm1", 2**64 - 1))
         assert await answer_to(client) == host_pb2.EchoReply(
             vm="vm1", sequence=2**64 - 1, epoch=5, boot_epoch=3, step=1234
         )
+
+
+async def test_the_port_says_where_a_guest_went_and_asks_none() -> None:
+    asked: list[str] = []
+    away = {"vm1": Redirect("10.0.0.2:7002", 6)}
+    async with EchoPort.open(ANY_PORT) as port, asking(port) as client:
+        port.serve(lambda vm, _sequence, _reply: asked.append(vm), away.get)
+        client.send(request("vm2", 1))
+        client.send(request("vm1", 2))
+        expected = host_pb2.EchoReply(vm="vm1", sequence=2, epoch=6, moved_to="10.0.0.2:7002")
+        assert await answer_to(client) == expected
+    assert asked == ["vm2"]
 
 
 async def test_what_is_no_request_is_dropped_and_the_next_one_answered() -> None:
@@ -62,7 +80,7 @@ async def test_what_is_no_request_is_dropped_and_the_next_one_answered() -> None
     oversized += (b"\x1a" + bytes([127]) + b"x" * 127) * 4  # an unknown field, well formed, but too long
     assert len(oversized) > ECHO_DATAGRAM_BYTES_MAX
     async with EchoPort.open(ANY_PORT) as port, asking(port) as client:
-        port.serve(note)
+        port.serve(note, nowhere)
         for bad in (
             b"",
             b"\xff" * 40,
@@ -82,7 +100,7 @@ async def test_requests_before_serve_are_dropped() -> None:
     taken: list[int] = []
     async with EchoPort.open(ANY_PORT) as port:
         port.datagram_received(request(sequence=1), ("127.0.0.1", 9))
-        port.serve(lambda _vm, sequence, _reply: taken.append(sequence))
+        port.serve(lambda _vm, sequence, _reply: taken.append(sequence), nowhere)
         port.datagram_received(request(sequence=2), ("127.0.0.1", 9))
     assert taken == [2]
 

@@ -1,10 +1,12 @@
 """The bench's result is worked out from what was measured."""
 
 import math
+from dataclasses import replace
 
 from ferry_cli.bench.document import OwnRun, PeerRuns, Question, document, lines, percentile
 from ferry_cli.bench.floor import Floor
 from ferry_cli.bench.peers import PeerRun
+from ferry_types.migrations import BlackoutParts
 
 QUESTION = Question(memory_bytes=2**30, fill="random", workload="idle", option="tcpip")
 FLOOR = Floor(agent_round_trip_s=0.0002, coordinator_round_trip_s=0.0003, commit_s=0.0005)
@@ -26,6 +28,16 @@ def test_medians_and_ratios() -> None:
     assert result["peers"]["grpc"]["command"] == "python -m x"
     assert len(result["runs"]) == 3
     assert result["machine"]["cores"] >= 1
+
+
+def test_the_parts_of_the_blackout_are_told_if_all_is_known_of_them() -> None:
+    assert document(QUESTION, [own(1.0, 0.001)], FLOOR, [])["blackout"]["median_parts"] is None
+    parts = [BlackoutParts(n, 2 * n, 3 * n, 4 * n) for n in (1e-3, 3e-3, 2e-3)]
+    runs = [replace(own(1.0, 0.004), blackout=each) for each in parts]
+    result = document(QUESTION, runs, FLOOR, [])
+    expected = {"last_pages_s": 2e-3, "ready_s": 4e-3, "commit_s": 6e-3, "resume_s": 8e-3}
+    assert result["blackout"]["median_parts"] == expected
+    assert "  of it last pages 2.0 ms, ready 4.0 ms, commit 6.0 ms, resume 8.0 ms" in lines(result)
 
 
 def test_a_peer_that_could_not_run_is_named_with_the_reason() -> None:

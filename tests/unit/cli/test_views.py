@@ -6,6 +6,7 @@ from typing import Any
 from ferry.v1 import admin_pb2, common_pb2, events_pb2, host_pb2
 from ferry_cli import tables, views
 from ferry_types.errors import ErrorCode, Refusal
+from ferry_types.mac import mac_address
 
 
 def passed(index: int) -> common_pb2.PassFigures:
@@ -33,6 +34,7 @@ def test_a_vm_has_the_fields_of_the_contract() -> None:
     wanted = {"name": "a", "state": "off", "node": None, "epoch": 3, "memory_bytes": 2**28, "workload": "sql"}
     assert wanted.items() <= view.items()
     assert view["fill"] == "zero"
+    assert view["mac"] == mac_address("a")
     assert view["reason"] is None
 
 
@@ -85,7 +87,7 @@ def test_votes_have_the_fields_of_the_contract() -> None:
 def test_a_queued_move_knows_nothing_yet() -> None:
     view = views.migration_view(record(state="queued", reason="waits for a free slot on n2"))
     assert view["passes"] == []
-    unknown = ("final", "brownout_s", "blackout_s", "total_s", "bytes_sent", "verified")
+    unknown = ("final", "brownout_s", "blackout_s", "blackout", "total_s", "bytes_sent", "verified")
     assert [view[name] for name in unknown] == [None] * len(unknown)
     assert view["reason"] == "waits for a free slot on n2"
 
@@ -105,6 +107,9 @@ def test_a_completed_move_is_told_in_full() -> None:
         final=passed(0),
         brownout_s=0.2,
         blackout_s=0.002,
+        blackout=common_pb2.BlackoutParts(
+            last_pages_s=0.0002, ready_s=0.0003, commit_s=0.0007, resume_s=0.0008
+        ),
         bytes_sent=99,
         verified=True,
     )
@@ -113,6 +118,8 @@ def test_a_completed_move_is_told_in_full() -> None:
     assert view["final"]["pages_sent"] == 10
     assert (view["brownout_s"], view["blackout_s"], view["total_s"]) == (0.2, 0.002, 0.4)
     assert view["verified"] is True
+    parts = {"last_pages_s": 0.0002, "ready_s": 0.0003, "commit_s": 0.0007, "resume_s": 0.0008}
+    assert view["blackout"] == parts
 
 
 def test_what_was_compressed_is_told_for_each_pass() -> None:

@@ -41,7 +41,7 @@ from ferry_types.messages import (
     VmRunning,
     Welcome,
 )
-from ferry_types.migrations import MigrationFigures, MigrationState
+from ferry_types.migrations import HandOffTimes, MigrationFigures, MigrationState
 from ferry_types.vms import ImagePhase
 
 
@@ -72,8 +72,9 @@ def test_the_source_lets_go_only_when_the_target_runs() -> None:
     bench.arm()
     bench.say(2, TargetReady("m1"))
     bench.say(2, RaiseEpoch("a", 2))
-    commands = bench.say(2, VmRunning("a", 2, "m1", 12.5))
-    assert orders(commands, 1) == [TargetRuns("m1", "a", 2, 12.5)]
+    times = HandOffTimes(12.2, 12.4)
+    commands = bench.say(2, VmRunning("a", 2, "m1", 12.5, times))
+    assert orders(commands, 1) == [TargetRuns("m1", "a", 2, 12.5, times, "127.0.0.1:2")]
 
 
 def test_to_ask_is_to_propose_abort_and_one_wins() -> None:

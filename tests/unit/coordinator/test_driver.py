@@ -10,14 +10,31 @@ from pathlib import Path
 import pytest
 from tests.unit.coordinator.reign import BRISK, MIB, Reign, eventually, join, say, spec
 
-from ferry_cluster.inputs import CreateVm, TurnOffVm
+from ferry_cluster.commands import Changed
+from ferry_cluster.inputs import CreateVm, MigrateVm, TurnOffVm
+from ferry_cluster.records import MigrationRecord
 from ferry_cluster.views import NodeView
 from ferry_coordinator import driver as driver_module
 from ferry_coordinator.adapters.sqlite_store import SqliteStore
 from ferry_coordinator.journal import Deposed
 from ferry_coordinator.ports import Commit, StoreError, StoreErrorCode
 from ferry_types.errors import ErrorCode, FerryError
-from ferry_types.messages import Grant, RaiseEpoch, Renewal, StartVm, StopVm, VmRunning, VmStopped, Welcome
+from ferry_types.messages import (
+    Armed,
+    ArmHandOff,
+    Grant,
+    IncomingPrepared,
+    RaiseEpoch,
+    Renewal,
+    RunVm,
+    StartVm,
+    StopVm,
+    TargetReady,
+    VmRunning,
+    VmStopped,
+    Welcome,
+)
+from ferry_types.migrations import MigrationOptions
 from ferry_types.vms import NodeState, VmState
 
 
@@ -92,6 +109,35 @@ async def test_requests_are_answered_when_the_host_has_done_it(reign: Reign) -> 
     await reign.hear(1, say(VmStopped("web1", 1)))
     assert await off == "web1"
     assert (await reign.driver.read(lambda cluster: cluster.vm_view("web1"))).state is VmState.OFF
+
+
+async def test_nothing_is_shown_to_watchers_while_a_guest_waits_for_its_hand_off(reign: Reign) -> None:
+    await reign.hear(1, join("node1"))
+    await reign.hear(2, join("node2"))
+    asked = await run_vm(reign, 1)
+    await reign.hear(1, say(VmRunning("web1", 1, "", 0.0)))
+    await asked
+    move = await reign.driver.ask(
+        lambda number: MigrateVm(number, "web1", "node2", MigrationOptions(), False, "token", 1)
+    )
+    assert isinstance(move, MigrationRecord)
+    told = reign.recorder.told
+
+    def shown() -> bool:
+        return any(isinstance(entry, Changed) and "web1" in entry.vms for entry in told)
+
+    told.clear()
+    await reign.hear(2, say(IncomingPrepared(move.id)))
+    assert shown(), "copying takes long: watchers are told at once"
+    for stream, said, answer in (
+        (1, ArmHandOff(move.id), Armed(move.id)),
+        (2, TargetReady(move.id), RunVm(move.id, "web1", 2)),
+    ):
+        told.clear()
+        await reign.hear(stream, say(said))
+        assert reign.recorder.bodies(stream) == [answer]
+        assert not shown()
+        await eventually(shown)
 
 
 async def test_a_refused_request_raises_the_refusal(reign: Reign) -> None:

@@ -115,3 +115,15 @@ def test_a_move_of_an_earlier_release_asked_for_no_help_and_had_no_estimate() ->
     assert record.figures is not None
     assert record.figures.estimate is None
     assert record.figures.passes[0].throttle_percent == 0
+
+
+def test_a_move_of_an_earlier_release_has_no_parts_of_its_blackout() -> None:
+    figures = MigrationFigures(blackout_s=0.002, explanation="nothing was left")
+    move = MigrationRecord(
+        *("m1", "web1", "n1", "n2", 1, "token", MigrationOptions(), MigrationState.COMPLETED, 4096, 0),
+        figures=figures,
+    )
+    value = encode_record(move)
+    earlier = value.replace(b',"blackout":null', b"")
+    assert earlier != value
+    assert decode_record(move.key, earlier) == move

@@ -38,7 +38,7 @@ from ferry_types.messages import (
     VmStopped,
     Welcome,
 )
-from ferry_types.migrations import MigrationFigures, MigrationOptions
+from ferry_types.migrations import HandOffTimes, MigrationFigures, MigrationOptions
 from ferry_types.networks import Nic, NicFault
 from ferry_types.profiles import PROFILES
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
@@ -246,8 +246,36 @@ def test_what_is_taken_back_runs_only_if_the_target_has_raised_nothing() -> None
 def test_the_source_deletes_after_target_runs() -> None:
     bench = Bench()
     bench.send_final()
-    assert bench.order(TargetRuns("m1", "a", 2, 5.0)) == [commands.ReleaseSource("m1", "a", 5.0)]
+    times = HandOffTimes(3.0, 4.0)
+    released = commands.ReleaseSource("m1", "a", 2, 5.0, times, "n2:7")
+    assert bench.order(TargetRuns("m1", "a", 2, 5.0, times, "n2:7")) == [released]
     assert bench.phase is None
+
+
+def test_the_target_tells_when_it_was_ready_and_heard_of_the_commit() -> None:
+    bench = Bench()
+    bench.receive()
+    bench.now = 100.5
+    bench.handle(inputs.IncomingComplete("m1"))
+    bench.now = 100.6
+    bench.order(RunVm("m1", "a", 2))
+    bench.now = 100.7
+    bench.order(EpochRaised("a", 2, True))
+    running = VmRunning("a", 2, "m1", 100.65, HandOffTimes(100.5, 100.6))
+    assert reports(bench.handle(inputs.QuantumRan("a", 2, 100.65))) == [running]
+    assert reports(bench.order(RunVm("m1", "a", 2))) == [running]
+
+
+def test_a_guest_is_announced_once_for_each_epoch_that_it_runs_under() -> None:
+    bench = Bench()
+    bench.order(StartVm(make_spec(), 1))
+    bench.handle(inputs.Booted("a", 1))
+    bench.order(EpochRaised("a", 1, True))
+    assert bench.handle(inputs.QuantumRan("a", 1, 100.0))[1:] == [commands.AnnounceGuest("a", 1)]
+    assert commands.AnnounceGuest("a", 1) not in bench.handle(inputs.QuantumRan("a", 1, 101.0))
+    bench.order(ResumeSource("m1", "a", 3))
+    bench.order(EpochRaised("a", 3, True))
+    assert commands.AnnounceGuest("a", 3) in bench.handle(inputs.QuantumRan("a", 3, 102.0))
 
 
 def test_no_final_copy_once_the_lease_has_run_out() -> None:

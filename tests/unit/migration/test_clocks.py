@@ -1,10 +1,13 @@
 """Clock offsets and the figures that need them."""
 
+from dataclasses import astuple
+
 import pytest
 
 from ferry_agent.migration.clocks import ClockExchange, estimate_offset_s, machine_boot_id, share_a_clock
 from ferry_agent.migration.copier import Copied
 from ferry_agent.migration.figures import RATE_BYTES_MIN, MoveRecord
+from ferry_types.migrations import HandOffTimes
 
 
 def test_the_exchange_with_the_shortest_round_trip_counts() -> None:
@@ -43,6 +46,46 @@ def test_a_clock_error_larger_than_the_blackout_makes_no_negative_time() -> None
     record = MoveRecord()
     record.began_at_s, record.paused_at_s = 10.0, 11.0
     assert record.figures(12.0, first_quantum_at_s=10.999).blackout_s == 0.0
+
+
+def test_the_parts_of_a_blackout_are_the_blackout() -> None:
+    record = MoveRecord()
+    record.began_at_s, record.paused_at_s, record.final_sent_at_s = 10.0, 11.0, 11.001
+    figures = record.figures(99.0, first_quantum_at_s=11.009, hand_off=HandOffTimes(11.003, 11.006))
+    parts = figures.blackout
+    assert parts is not None
+    assert astuple(parts) == pytest.approx((0.001, 0.002, 0.003, 0.003))
+    assert sum(astuple(parts)) == pytest.approx(figures.blackout_s)
+
+
+@pytest.mark.parametrize(
+    ("hand_off", "first_quantum_at_s"),
+    [
+        (HandOffTimes(11.0005, 11.006), 11.009),
+        (HandOffTimes(10.5, 10.6), 11.009),
+        (HandOffTimes(12.0, 12.1), 11.009),
+        (HandOffTimes(10.5, 10.6), 10.9),
+    ],
+    ids=["ready before it was sent", "before the pause", "after the end", "all before the pause"],
+)
+def test_a_clock_error_makes_no_negative_part(hand_off: HandOffTimes, first_quantum_at_s: float) -> None:
+    record = MoveRecord()
+    record.began_at_s, record.paused_at_s, record.final_sent_at_s = 10.0, 11.0, 11.001
+    figures = record.figures(99.0, first_quantum_at_s=first_quantum_at_s, hand_off=hand_off)
+    parts = figures.blackout
+    assert parts is not None
+    assert min(astuple(parts)) >= 0.0
+    assert sum(astuple(parts)) == pytest.approx(figures.blackout_s)
+
+
+def test_no_part_is_made_up() -> None:
+    record = MoveRecord()
+    record.began_at_s, record.paused_at_s = 10.0, 11.0
+    times = HandOffTimes(11.003, 11.006)
+    assert record.figures(99.0, first_quantum_at_s=11.009, hand_off=times).blackout is None
+    record.final_sent_at_s = 11.001
+    assert record.figures(99.0, first_quantum_at_s=11.009).blackout is None
+    assert record.figures(99.0, hand_off=times).blackout is None
 
 
 def test_a_short_pass_does_not_change_the_measured_rate() -> None:

@@ -17,6 +17,8 @@ from ferry_types.errors import ErrorCode, FerryError, Refusal, refused
 from ferry_types.limits import PAGE_SIZE, PASS_LIMIT_MAX
 from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport, Renewal, StartVm, ToHost
 from ferry_types.migrations import (
+    BlackoutParts,
+    HandOffTimes,
     MigrationFigures,
     MigrationOptions,
     MoveEstimate,
@@ -229,6 +231,8 @@ PAIRS = (
             PassFigures,
             WireFigures,
             MoveEstimate,
+            BlackoutParts,
+            HandOffTimes,
             MigrationFigures,
             Refusal,
             Nic,
