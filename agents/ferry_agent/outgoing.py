@@ -16,7 +16,7 @@ from ferry_host import commands, inputs
 from ferry_types.eras import RULES, Era, EraRules
 from ferry_types.errors import FerryError, failed, refused
 from ferry_types.messages import BeginOutgoing, MigrationProgress
-from ferry_types.migrations import MigrationFigures, MoveEstimate
+from ferry_types.migrations import HandOffTimes, MigrationFigures, MoveEstimate
 
 _log = structlog.get_logger("move")
 
