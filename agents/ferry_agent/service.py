@@ -29,7 +29,7 @@ from ferry_agent.host_service import HostServicer
 from ferry_agent.identity import ClaimedIdentity, claim_identity
 from ferry_agent.metrics import make_registry
 from ferry_agent.migration.target import MigrationServicer
-from ferry_agent.network.listeners import NicListeners
+from ferry_agent.network.listeners import NicListeners, nic_address
 from ferry_agent.network.nics import Nics
 from ferry_agent.runtime import HostRuntime
 from ferry_agent.settings import AgentSettings
@@ -77,7 +77,8 @@ async def serve(settings: AgentSettings) -> None:
         address = settings.advertised(server.address)
         gate, failpoints = LeaseGate(), Failpoints(enabled=settings.failpoints)
         echo_port = await stack.enter_async_context(EchoPort.open(settings.echo_listen))
-        inspection = _inspection(settings, (server.address, echo_port.address))
+        by_nics = tuple(nic_address(nic, server.address) for nic in settings.nic)
+        inspection = _inspection(settings, (server.address, *by_nics, echo_port.address))
         identity = HostIdentity(
             name=settings.name,
             uuid=claimed.uuid,
@@ -98,8 +99,8 @@ async def serve(settings: AgentSettings) -> None:
 
         offer(server)
         nics = Nics(settings.nic, settings.team)
-        by_nics = (migration_pb2.DESCRIPTOR, inspection_pb2.DESCRIPTOR)
-        listeners = NicListeners(nics, server.address, by_nics, offer)
+        offered = (migration_pb2.DESCRIPTOR, inspection_pb2.DESCRIPTOR)
+        listeners = NicListeners(nics, server.address, offered, offer)
         await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
         echo_port.serve(runtime.rack.echo, runtime.rack.moved_to)
         if settings.metrics_listen:

@@ -222,7 +222,7 @@ def start_problem(settings: ClusterSettings, state: ClusterState) -> Refusal | N
     for node in state.nodes.values():
         problem = membership_problem(node.capacity.nics, settings.networks) if node.up else None
         if problem is not None:
-            hint = "start the coordinator with the networks that it had (--network), or stop that agent first"
+            hint = "name the networks that it had (--network); or begin with a new data directory (--dir)"
             return replace(problem, message=f"node {node.name}: {problem.message}", hint=hint)
     return None
 

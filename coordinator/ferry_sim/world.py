@@ -33,6 +33,7 @@ from ferry_types.errors import Refusal
 from ferry_types.events import EventRecord
 from ferry_types.messages import DiscardVm, EpochRaised, Grant, HostOrder
 from ferry_types.migrations import ENDED, MigrationOptions, MigrationState
+from ferry_types.networks import Network as ClusterNetwork
 from ferry_types.profiles import PROFILES
 from ferry_types.vms import Capacity, ImagePhase, VmSpec
 from ferry_types.workloads import Fill, FillSpec, resolve
@@ -73,10 +74,13 @@ class World:
         era: Era = Era.WS2012R2,
         *,
         hosts: Mapping[str, Capacity] | None = None,
+        networks: tuple[ClusterNetwork, ...] = (),
         wall_clock_us: int = WALL_CLOCK_US,
         lease_s: float | None = None,
     ) -> None:
         """``hosts``: their names and what each offers; None: n1, n2, ... as ``size`` says.
+
+        ``networks``: of the hosts' NICs; copying itself takes as long over any of them.
 
         ``lease_s``: None for the profile's; from era 2016 on it is the resiliency period.
         """
@@ -90,7 +94,8 @@ class World:
         """Whether the agent of a host that is evicted ends, as it does in earnest; else it joins anew."""
         self._wall_us_at_zero = wall_clock_us - round(clockwork.now * 1e6)
         timing = PROFILES[size.profile]
-        self.settings = ClusterSettings("test", era, replace(timing, lease_s=lease_s or timing.lease_s))
+        timing = replace(timing, lease_s=lease_s or timing.lease_s)
+        self.settings = ClusterSettings("test", era, timing, networks=networks)
         clockwork.lease_s = self.settings.timing.lease_s
         self.store = CheckedStore(self._may_run)
         self.store_faults = 0.0

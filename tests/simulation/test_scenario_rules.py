@@ -108,6 +108,7 @@ PLANTS: Mapping[str, Plant] = {
     "moves/cancelled": without(moves, "end"),
     "moves/one-at-a-time": limits_of_no_era,
     "moves/no-room-at-target": without_placement(placement.memory),
+    "moves/network-path": without_placement(placement.network_path),
     "moves/refused": without(requests, "move_problem"),
     "quorum/majority-lost": without(rounds, "put_to_vote", result=True),
     "quorum/no-majority-no-failover": without(rounds, "put_to_vote", result=True),

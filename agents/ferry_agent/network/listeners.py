@@ -21,22 +21,22 @@ Offer = Callable[[BoundServer], None]
 _log = structlog.get_logger("network")
 
 
+def nic_address(nic: Nic, own_address: str) -> str:
+    """Where an agent is reached by a NIC (``host:port``): the port is that of its own address."""
+    return str(Address(nic.address, parse_address(own_address).port))
+
+
 class NicListeners:
     """The servers by NIC. ``turn`` is how a NIC goes down and comes up."""
 
     def __init__(self, nics: Nics, own_address: str, protos: Iterable[Any], offer: Offer) -> None:
         """``own_address``: the agent's, as bound; NICs listen on the same port."""
         self._nics = nics
-        self._port = parse_address(own_address).port
+        self._own_address = own_address
         self._protos = tuple(protos)
         self._offer = offer
         self._servers: dict[str, BoundServer] = {}
         self._one_at_a_time = asyncio.Lock()
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where it listens by NICs now, ``host:port``."""
-        return tuple(server.address for server in self._servers.values())
 
     async def open(self) -> None:
         """Listen on all NICs. Raises FerryError, and listens on none, if an address is not to be had."""
@@ -72,6 +72,6 @@ class NicListeners:
         await asyncio.gather(*(server.stop() for server in servers.values()))
 
     def _bind(self, nic: Nic) -> None:
-        server = create_server(str(Address(nic.address, self._port)), self._protos)
+        server = create_server(nic_address(nic, self._own_address), self._protos)
         self._offer(server)
         self._servers[nic.name] = server

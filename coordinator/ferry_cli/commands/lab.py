@@ -40,33 +40,37 @@ class Signal(StrEnum):
     CONT = "CONT"
 
 
+HostsOption = Annotated[
+    int | None, typer.Option(min=1, max=64, help=f"Number of hosts; else {HOSTS_DEFAULT}.")
+]
+TopologyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A YAML file with hosts, NICs, networks and VMs, in place of --hosts; ferry lab schema prints "
+        "what it may have.",
+    ),
+]
+ResiliencyPeriodOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="Era 2016: how long a silent node's VMs are left alone; else 60s, in profile windows 240s.",
+    ),
+]
+
 _EFFECTS = {Signal.KILL: "was killed", Signal.STOP: "is stopped", Signal.CONT: "goes on"}
 
 
 @app.command()
 def up(
-    hosts: Annotated[
-        int | None, typer.Option(min=1, max=64, help=f"Number of hosts; else {HOSTS_DEFAULT}.")
-    ] = None,
-    topology: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A YAML file with hosts, NICs, networks and VMs, in place of --hosts; ferry lab schema "
-            "prints what it may have.",
-        ),
-    ] = None,
+    hosts: HostsOption = None,
+    topology: TopologyOption = None,
     era: Annotated[Era, typer.Option(help="The cluster's functional level.")] = Era.WS2012R2,
     profile: Annotated[
         Profile, typer.Option(help="fast: beat 250 ms, lease 2 s; windows: beat 1 s, lease 5 s.")
     ] = Profile.FAST,
-    resiliency_period: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION",
-            help="Era 2016: how long a silent node's VMs are left alone; else 60s, in profile windows 240s.",
-        ),
-    ] = None,
+    resiliency_period: ResiliencyPeriodOption = None,
     memory: Annotated[str, typer.Option(metavar="SIZE", help="What VMs may use on each host.")] = "8GiB",
     migration_limit: Annotated[
         int,
@@ -85,6 +89,7 @@ def up(
 
     PowerShell: New-Cluster.
 
+    VMs of a topology file are created once all nodes are up.
     A directory where a lab was before goes on with that lab's cluster, its VMs and events included.
     """
     described = _read_topology(topology, hosts)

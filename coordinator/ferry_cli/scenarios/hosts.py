@@ -5,6 +5,8 @@ import signal
 from pathlib import Path
 from typing import Final
 
+from ferry.v1 import host_pb2
+from ferry_cli.admin import LOOK_S, connect_host
 from ferry_cli.lab import lifecycle, processes
 from ferry_cli.lab.state import COORDINATOR, WITNESS
 from ferry_sim.scenarios import steps
@@ -15,7 +17,10 @@ STOPPED_S: Final = 20.0
 
 
 class Hosts:
-    """A lab's processes. ``alive``: nodes whose agents run; ``frozen``: processes that stand still."""
+    """A lab's processes.
+
+    ``alive``: nodes whose agents run and are not cut off; ``frozen``: processes that stand still.
+    """
 
     def __init__(self, directory: Path, nodes: list[str]) -> None:
         self.alive = dict.fromkeys(nodes)
@@ -43,6 +48,8 @@ class Hosts:
                     await self._process(COORDINATOR, start=start)
                 case steps.Witness(start=start):
                     await self._process(WITNESS, start=start)
+                case steps.TurnNic():
+                    await self._turn_nic(fault)
                 case steps.Freeze():
                     await self._freeze(fault)
                 case _:
@@ -78,6 +85,16 @@ class Hosts:
         if not await processes.await_state([watchdog], processes.RunState.DEAD, STOPPED_S):
             raise FerryError(failed(f"{node} does not stop within {STOPPED_S:.0f} s"))
         self.alive.pop(node, None)
+
+    async def _turn_nic(self, fault: steps.TurnNic) -> None:
+        address = lifecycle.existing_lab(self._directory).process(fault.node).address
+        async with connect_host(address) as host:
+            request = host_pb2.TurnNicRequest(nic=fault.nic, up=fault.up)
+            turned = await host.TurnNic(request, timeout=LOOK_S)
+        if turned.cut_off:
+            self.alive.pop(fault.node, None)
+        else:
+            self.alive[fault.node] = None
 
     async def _freeze(self, fault: steps.Freeze) -> None:
         await lifecycle.kill(self._directory, fault.process, signal.SIGSTOP)

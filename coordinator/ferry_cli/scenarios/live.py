@@ -23,10 +23,12 @@ from ferry_cli.scenarios.traces import interrupted, overlaps, read_runs
 from ferry_cli.scenarios.watcher import Look
 from ferry_sim.scenarios import steps
 from ferry_sim.scenarios.fields import GONE
-from ferry_sim.scenarios.model import Node, Scenario
+from ferry_sim.scenarios.model import Scenario
 from ferry_sim.scenarios.outcome import NOTHING, Outcome, Seen, StepFailed, check_answer, missed
 from ferry_types.errors import FerryError, Refusal
+from ferry_types.network_words import network_words, nic_words
 from ferry_types.profiles import PROFILES
+from ferry_types.vms import Capacity
 from ferry_wire.status import refusal_of
 
 LOOK_EVERY_S: Final = 0.1
@@ -66,7 +68,8 @@ async def run_live(scenario: Scenario, seed: int, progress: Progress) -> Outcome
         profile=scenario.profile,
         trace=True,
         resiliency_period_s=scenario.resiliency_period,
-        nodes=tuple(LabNode(name, _options(node)) for name, node in scenario.nodes.items()),
+        nodes=tuple(LabNode(name, _options(capacity)) for name, capacity in scenario.capacities.items()),
+        networks=tuple(network_words(network) for network in scenario.network_values),
     )
     async with (
         lifecycle.temporary(spec, progress, "ferry-scenario-") as (directory, lab),
@@ -92,18 +95,18 @@ async def run_live(scenario: Scenario, seed: int, progress: Progress) -> Outcome
     return Outcome(scenario.title, seed, seen, tuple(failures), tuple(overlaps(runs)), 0, lasted_s)
 
 
-def _options(node: Node) -> tuple[tuple[str, str], ...]:
+def _options(node: Capacity) -> tuple[tuple[str, str], ...]:
     """What an agent is told so that it offers that."""
     options = {
-        "memory": f"{node.memory}B",
+        "memory": f"{node.memory_bytes}B",
         "processors": str(node.processors),
         "migration_limit": str(node.migration_limit),
         "processor": f"{node.processor.vendor}:{node.processor.generation}",
         "switches": ",".join(node.switches),
         "domain": node.domain,
-        "level": node.level or "",
+        "level": node.level,
     }
-    return tuple(options.items())
+    return (*options.items(), *(("nic", nic_words(nic)) for nic in node.nics))
 
 
 class LiveStage:

@@ -1,9 +1,11 @@
 """What a step does to a world's processes and network."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 from ferry_cluster.inputs import DeathCertified
+from ferry_host.inputs import NicsTurned
 from ferry_sim.network import COORDINATOR
 from ferry_sim.processes import Agent, Process
 from ferry_sim.scenarios import steps
@@ -11,6 +13,7 @@ from ferry_sim.scenarios.steps import Way
 from ferry_sim.world import World
 from ferry_types.errors import FerryError, refused
 from ferry_types.messages import DeathCertificate
+from ferry_types.networks import NicFault
 from ferry_types.quorum import WITNESS
 
 CERTIFY_AGAIN_S: Final = 0.5
@@ -44,6 +47,8 @@ class Faults:
                 self._world.clockwork.later(BOOT_S, partial(self._start_if_off, fault.node))
             case steps.Network():
                 self._cut_or_mend(fault)
+            case steps.TurnNic():
+                self._turn_nic(fault)
             case steps.Freeze():
                 self._world.freeze(self._process(fault.process), fault.seconds)
             case steps.Coordinator():
@@ -125,6 +130,36 @@ class Faults:
             world.network.sever(way.sender, way.receiver)
             if way.sender in world.agents and way.receiver in world.agents:
                 world.shell.break_moves_between(way.sender, way.receiver)
+
+    def _turn_nic(self, fault: steps.TurnNic) -> None:
+        """What passes the NIC is cut, and with the last one that carries the cluster the host."""
+        world, agent = self._world, self._living(fault.node)
+        down = {each.nic: each for each in agent.host.state.nics_down}
+        was_cut = self._is_cut_off(agent, down)
+        if fault.up:
+            down.pop(fault.nic, None)
+        else:
+            down[fault.nic] = NicFault(fault.nic, "its cable was pulled")
+            self._break_moves(agent, fault.nic, down)
+        world.feed(agent, NicsTurned(tuple(down.values())))
+        if self._is_cut_off(agent, down) != was_cut:
+            self._cut_or_mend(steps.Network(fault.node, was_cut, ()))
+
+    def _break_moves(self, agent: Agent, nic: str, down: Mapping[str, NicFault]) -> None:
+        """Moves that go over a network of which the host has no other NIC that is up."""
+        nics = {each.name: each.network for each in agent.host.state.identity.capacity.nics}
+        left = {network for name, network in nics.items() if name not in down}
+        cluster = self._world.cluster
+        for move in cluster.state.active_migrations() if cluster is not None else ():
+            if agent.name in (move.source, move.target) and move.network == nics[nic] not in left:
+                self._world.shell.break_moves_between(move.source, move.target)
+
+    def _is_cut_off(self, agent: Agent, down: Mapping[str, NicFault]) -> bool:
+        roles = {network.name: network.role for network in self._world.settings.networks}
+        carrying = [
+            nic.name for nic in agent.host.state.identity.capacity.nics if roles[nic.network].carries_cluster
+        ]
+        return bool(carrying) and all(nic in down for nic in carrying)
 
     def _all_ways(self, node: str) -> list[Way]:
         others = [name for name in (*self._world.agents, COORDINATOR, WITNESS) if name != node]

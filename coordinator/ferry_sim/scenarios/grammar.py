@@ -142,6 +142,14 @@ def _network(words: Words) -> Action:
     return steps.Network(node, on, ways[_choice(words[2], form, *ways)])
 
 
+def _nic(words: Words) -> Action:
+    form = "nic NODE NIC up|down"
+    if len(words) != 3:
+        raise _usage(form)
+    up = _choice(words[2], form, "up", "down") == "up"
+    return steps.TurnNic(_name(words[0], "node"), _name(words[1], "NIC"), up)
+
+
 def _freeze(words: Words) -> Action:
     if len(words) != 2:
         raise _usage("freeze NODE|coordinator DURATION")
@@ -301,6 +309,7 @@ _VERBS: Final[Mapping[str, Callable[[Words], Action]]] = {
     "reboot": _on_node(steps.Reboot, "reboot"),
     "freeze": _freeze,
     "network": _network,
+    "nic": _nic,
     "coordinator": _process(steps.Coordinator, "coordinator"),
     "witness": _process(steps.Witness, "witness"),
     "vm": _vm,

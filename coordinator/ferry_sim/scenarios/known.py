@@ -39,7 +39,7 @@ def unknown_names(scenario: "Scenario") -> list[Unknown]:
     for index, line in enumerate(scenario.steps):
         action = line.parsed.action
         if not line.refused:
-            found += _in_step(action, ("steps", index), nodes, vms)
+            found += _in_step(scenario, action, ("steps", index), vms)
         if isinstance(action, steps.CreateVm):
             vms.add(action.spec.name)
     return [*found, *_in_expectations(scenario, nodes, vms)]
@@ -52,6 +52,9 @@ def _missing(place: Place, kind: str, name: str, known: set[str]) -> Iterator[Un
 
 
 def _in_topology(scenario: "Scenario", nodes: set[str]) -> Iterator[Unknown]:
+    for name, node in scenario.nodes.items():
+        for nic, network in node.nics.items():
+            yield from _missing(("nodes", name, "nics", nic), "network", network, set(scenario.networks))
     for name, vm in scenario.vms.items():
         yield from _missing(("vms", name, "node"), "node", vm.node or "", nodes)
         for field, owners in (("possible", vm.possible), ("preferred", vm.preferred)):
@@ -59,11 +62,17 @@ def _in_topology(scenario: "Scenario", nodes: set[str]) -> Iterator[Unknown]:
                 yield from _missing(("vms", name, field, index), "node", owner, nodes)
 
 
-def _in_step(action: Action, place: Place, nodes: set[str], vms: set[str]) -> Iterator[Unknown]:
+def _in_step(scenario: "Scenario", action: Action, place: Place, vms: set[str]) -> Iterator[Unknown]:
+    nodes = set(scenario.nodes)
     for name in _nodes_of(action):
         yield from _missing(place, "node", name, nodes)
     for name in _vms_of(action):
         yield from _missing(place, "VM", name, vms)
+    if isinstance(action, steps.TurnNic) and action.node in scenario.nodes:
+        nics = scenario.nodes[action.node].nics
+        if action.nic not in nics:
+            what = f"node {action.node} has no NIC {action.nic}: it has {', '.join(sorted(nics)) or 'none'}"
+            yield Unknown(place, what)
     if isinstance(action, steps.WaitFor):
         yield from _missing(place, "node or VM", action.name, nodes | vms)
 
@@ -76,6 +85,7 @@ def _nodes_of(action: Action) -> list[str]:
             | steps.Kill(node=node)
             | steps.Shutdown(node=node)
             | steps.Reboot(node=node)
+            | steps.TurnNic(node=node)
             | steps.PauseNode(node=node)
             | steps.ResumeNode(node=node)
             | steps.EvictNode(node=node)

@@ -4,6 +4,7 @@
 runs.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -43,6 +44,7 @@ from ferry_types.eras import RULES, Era
 from ferry_types.events import Level
 from ferry_types.limits import MIGRATION_LIMIT_DEFAULT, MIGRATION_LIMIT_MAX
 from ferry_types.migrations import BEST, MigrationState
+from ferry_types.networks import NETWORKS_MAX, NICS_MAX, Network, NetworkRole, Nic
 from ferry_types.roles import (
     FAILOVER_PERIOD_S_DEFAULT,
     SWITCH_DEFAULT,
@@ -95,6 +97,9 @@ class Node(_Part):
     switches: tuple[Name, ...] = Field(default=(SWITCH_DEFAULT,), description="its virtual switches")
     domain: Name = Field(default=DOMAIN_DEFAULT, description="Active Directory domain that it belongs to")
     level: EraName | None = Field(default=None, description="Windows release that it plays; else the era")
+    nics: dict[Name, Name] = Field(
+        default_factory=dict, max_length=NICS_MAX, description="NICs, and the network of each"
+    )
 
     @property
     def capacity(self) -> Capacity:
@@ -295,6 +300,9 @@ class Scenario(_Part):
     )
     witness: bool = Field(default=True, description="whether the cluster has a file-share witness")
     cluster: Cluster = Cluster()
+    networks: dict[Name, NetworkRole] = Field(
+        default_factory=dict, max_length=NETWORKS_MAX, description="cluster networks, and the role of each"
+    )
     nodes: dict[Name, Annotated[Node, BeforeValidator(_empty_if_null)]] = Field(
         min_length=1, max_length=NODES_MAX
     )
@@ -339,6 +347,25 @@ class Scenario(_Part):
         if not (self.end.vms or self.end.nodes or events or self.moves or self.uninterrupted):
             raise ValueError("nothing is expected: give end, events, no_events, moves or uninterrupted")
         return self
+
+    @property
+    def capacities(self) -> dict[str, Capacity]:
+        """What each node tells the cluster of itself; its NICs have addresses of the loopback."""
+        return {
+            name: replace(
+                node.capacity,
+                nics=tuple(
+                    Nic(nic, network, f"127.2.{number}.{index}")
+                    for index, (nic, network) in enumerate(node.nics.items(), start=1)
+                ),
+            )
+            for number, (name, node) in enumerate(self.nodes.items(), start=1)
+        }
+
+    @property
+    def network_values(self) -> tuple[Network, ...]:
+        """What the coordinator is told."""
+        return tuple(Network(name, role) for name, role in self.networks.items())
 
     @property
     def wall_clock_us(self) -> int:

@@ -94,7 +94,8 @@ class Stage:
             Size(len(scenario.nodes), profile=scenario.profile),
             Clockwork(seed),
             scenario.era,
-            hosts={name: node.capacity for name, node in scenario.nodes.items()},
+            hosts=scenario.capacities,
+            networks=scenario.network_values,
             wall_clock_us=scenario.wall_clock_us - SETUP_US,
             lease_s=scenario.resiliency_period,
         )

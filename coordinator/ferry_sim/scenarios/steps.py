@@ -60,6 +60,15 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnNic:
+    """A NIC is taken down, or brought up; with its last one that carries the cluster a host is cut off."""
+
+    node: str
+    nic: str
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """A host, or the coordinator, stands still for so long, and goes on as if nothing had been."""
 
@@ -243,7 +252,7 @@ class WaitFor:
     seconds: float
 
 
-Fault = Power | Kill | Shutdown | Reboot | Network | Freeze | Coordinator | Witness | CrashGuest
+Fault = Power | Kill | Shutdown | Reboot | Network | TurnNic | Freeze | Coordinator | Witness | CrashGuest
 Request = (
     CreateVm
     | StartVm

@@ -12,7 +12,7 @@ from tests.unit.wire.test_servers import ScriptedHost
 
 from ferry.v1 import host_pb2, host_pb2_grpc
 from ferry_agent.failpoints import Failpoints
-from ferry_agent.network.listeners import NicListeners
+from ferry_agent.network.listeners import NicListeners, nic_address
 from ferry_agent.network.nics import TAKEN_DOWN, Nics
 from ferry_agent.outgoing import OutgoingMoves
 from ferry_agent.rack import Rack
@@ -72,7 +72,7 @@ def test_a_host_is_cut_off_once_all_that_may_carry_the_clusters_traffic_is_down(
 
 
 @pytest.fixture
-async def listeners() -> AsyncIterator[tuple[Nics, NicListeners]]:
+async def listeners() -> AsyncIterator[tuple[Nics, NicListeners, str]]:
     own = create_server("127.0.0.1:0", (host_pb2.DESCRIPTOR,))
     nics = Nics((LIVE, FRONT))
 
@@ -81,16 +81,16 @@ async def listeners() -> AsyncIterator[tuple[Nics, NicListeners]]:
 
     opened = NicListeners(nics, own.address, (host_pb2.DESCRIPTOR,), offer)
     await opened.open()
-    yield nics, opened
+    yield nics, opened, own.address
     await opened.close()
     await own.stop(grace_s=0)
 
 
 async def test_each_nic_answers_at_its_address_until_it_is_down_and_again_once_it_is_up(
-    listeners: tuple[Nics, NicListeners],
+    listeners: tuple[Nics, NicListeners, str],
 ) -> None:
-    nics, opened = listeners
-    live, front = opened.addresses
+    nics, opened, own = listeners
+    live, front = nic_address(LIVE, own), nic_address(FRONT, own)
     assert live.startswith("127.77.0.1:")
     assert live.rpartition(":")[2] == front.rpartition(":")[2]
     async with open_channel(live) as channel, asyncio.timeout(20):
@@ -108,10 +108,10 @@ async def test_each_nic_answers_at_its_address_until_it_is_down_and_again_once_i
 
 
 async def test_a_nic_whose_address_somebody_took_meanwhile_stays_down(
-    listeners: tuple[Nics, NicListeners],
+    listeners: tuple[Nics, NicListeners, str],
 ) -> None:
-    nics, opened = listeners
-    host, _, port = opened.addresses[0].rpartition(":")
+    nics, opened, own = listeners
+    host, _, port = nic_address(LIVE, own).rpartition(":")
     await opened.turn("live", up=False)
     with socket.socket() as thief:
         thief.bind((host, int(port)))

@@ -126,6 +126,14 @@ def test_a_network_of_its_own_role_comes_first_and_storage_never() -> None:
     assert Wired(SAN).order_of(Traffic.MIGRATION) == []
 
 
+def test_a_metric_follows_the_nics_of_hosts_that_join() -> None:
+    bench = Wired(BEAT, hosts=0)
+    bench.wire(1, nic(1, BEAT, rdma=True))
+    assert bench.cluster.network_view("beat").metric == 20_800
+    bench.wire(2, nic(2, BEAT))
+    assert bench.cluster.network_view("beat").metric == 40_000
+
+
 def test_hosts_are_told_the_networks() -> None:
     bench = Wired(LIVE, hosts=0)
     (welcome,) = [body for body in orders(bench.wire(1), 1) if isinstance(body, Welcome)]
