@@ -1,0 +1,1 @@
+"""The host's NICs: they hold real traffic to the speed of emulated links."""
