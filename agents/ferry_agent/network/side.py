@@ -5,6 +5,7 @@ again. No thread of its own does it, and nothing spins.
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,11 @@ class Side:
         with self._lock:
             if self.lane.is_up:
                 self.lane.pass_at_once(flow, size_bytes)
+
+    def unit_bytes(self, flow: Flow) -> float:
+        """See ``Lane``; endless while the NIC is down, when nothing passes anyway."""
+        with self._lock:
+            return self.lane.unit_bytes(flow) if self.lane.is_up else math.inf
 
     def begin(self, flow: Flow, size_bytes: int, wake: Callable[[], None]) -> Request:
         """Queue bytes. ``wake`` is called, in any thread, when it is time to ask ``wait_s`` before it said.

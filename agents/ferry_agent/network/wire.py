@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 
 from ferry_agent.network.side import EARLY_S, LoopNap, Side
 from ferry_host.shaping.lane import Flow, Request
+from ferry_types.limits import MESSAGE_BYTES_MAX, PAGE_SIZE
 
 DELAYED_ITEMS_MAX: Final = 64
 """Items that a delay line holds: two windows of page frames."""
@@ -36,6 +37,15 @@ class Wire:
     def shaped(self) -> bool:
         """Whether passing bytes may take time, or fail."""
         return not self._side.free
+
+    @property
+    def frame_bytes(self) -> int:
+        """How large frames should be, at most: a few milliseconds on the wire, between a page and 4 MiB.
+
+        With larger ones all is as fast, but begins and ends later: a frame is sent when it has passed the
+        sender's NIC, and those of several streams pass at the same time.
+        """
+        return int(min(max(self._side.unit_bytes(self._flow), PAGE_SIZE), MESSAGE_BYTES_MAX))
 
     async def pass_bytes(self, size_bytes: int) -> None:
         """Return once the NIC has passed so many bytes of this flow. If cancelled, the rest does not pass.

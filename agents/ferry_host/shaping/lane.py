@@ -26,14 +26,18 @@ from typing import Final
 from ferry_host.shaping.adapters import ClassPolicy, Distribution, NicSpec, effective_weights
 from ferry_types.links import TrafficClass, payload_share
 
-BURST_S: Final = 0.02
-"""What a lane makes up for: a scheduler's delays and a frame's handling fit in. It is 0.4 % of 5 s."""
+BURST_S: Final = 0.05
+"""What a lane makes up for: the delays of a busy machine and a frame's handling fit in. It is 1 % of 5 s."""
 
 STALL_S: Final = 0.1
 """Who comes no later than that was held up; who comes later had nothing to send."""
 
 GRANT_S: Final = 0.001
 """Wire time of a piece: what a small frame waits for at most before its turn."""
+
+UNIT_S: Final = 0.004
+"""Wire time of what is best handed over in one go. Each end of a link knows a frame
+only as a whole, so each of eight streams takes eight frames' time to have its first one there: 32 ms then."""
 
 FLOWLET_PAUSE_S: Final = 0.0005
 """A pause that begins a new flowlet: paths differ by less, so nothing is overtaken (CONGA, SIGCOMM 2014)."""
@@ -172,6 +176,11 @@ class Lane:
         share = payload_share(min(path_mtu_bytes, self._mtu_bytes))
         return Flow(self.shares[traffic_class], share, zlib.crc32(name.encode()))
 
+    def unit_bytes(self, flow: Flow) -> float:
+        """Payload that passes in ``UNIT_S`` at most; endless, if the flow is not shaped. Needs a lane that is
+        up."""
+        return _pace(_joint_rate(self._usable(flow)), flow.share) * flow.payload_share * UNIT_S
+
     # --- asking -------------------------------------------------------------------------------------------
 
     def ask(self, flow: Flow, size_bytes: int, now_s: float) -> Request:
@@ -192,11 +201,11 @@ class Lane:
         stopped_s = max((member.free_s for member in usable if member.rate_bytes_per_s), default=math.inf)
         if flow.share.limit_bytes_per_s:
             stopped_s = min(stopped_s, flow.share.free_s)
-        early_s = 0.0 if flow.rested or now_s - stopped_s > STALL_S else BURST_S
+        began_s = now_s
         if self._receiving:
-            pace = _pace(_joint_rate(usable), flow.share)
-            early_s = max(early_s, size_bytes / flow.payload_share / pace)
-        return now_s - early_s
+            began_s -= size_bytes / flow.payload_share / _pace(_joint_rate(usable), flow.share)
+        held_up = not flow.rested and began_s - stopped_s <= STALL_S
+        return began_s - BURST_S if held_up else began_s
 
     def _join(self, flow: Flow) -> None:
         share, turns = flow.share, self._pinned(flow).turns

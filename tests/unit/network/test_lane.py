@@ -60,20 +60,20 @@ def test_frames_of_one_flow_pass_one_after_the_other() -> None:
     assert [passed_s(nic, r) for r in requests] == pytest.approx([FRAME_S, 2 * FRAME_S, 3 * FRAME_S])
 
 
-@pytest.mark.parametrize("late_s", [0.0, 0.001, 0.005, BURST_S])
+@pytest.mark.parametrize("late_s", [0.0, 0.001, 0.005, 0.02])
 def test_a_stream_that_is_always_woken_late_loses_nothing(late_s: float) -> None:
     nic = lane()
     stream = Stream(flow(nic), FRAME)
     saturate(nic, [stream], 0.0, 5.0, late_s)
-    assert stream.passed_bytes == pytest.approx(5.0 * GOODPUT, rel=FRAME_S / 5.0)
+    assert stream.passed_bytes == pytest.approx(5.0 * GOODPUT, abs=FRAME + late_s * GOODPUT)
 
 
 def test_of_a_stall_all_but_the_burst_is_lost() -> None:
     nic = lane()
     stream = flow(nic)
     first_s = passed_s(nic, nic.ask(stream, FRAME, 0.0))
-    again = nic.ask(stream, FRAME, first_s + 0.05)
-    assert passed_s(nic, again) == pytest.approx(first_s + 0.05 - BURST_S + FRAME_S)
+    again = nic.ask(stream, FRAME, first_s + 0.08)
+    assert passed_s(nic, again) == pytest.approx(first_s + 0.08 - BURST_S + FRAME_S)
 
 
 def test_after_a_rest_nothing_is_made_up_for() -> None:
