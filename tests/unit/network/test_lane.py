@@ -39,6 +39,13 @@ def passed_s(of: Lane, request: Request) -> float:
     return request.ends_s
 
 
+def stop(of: Lane, stream: Stream) -> None:
+    """What it waits for is withdrawn, and its count begins anew."""
+    while stream.flow.requests:
+        of.withdraw(stream.flow.requests[0])
+    stream.passed_bytes = 0
+
+
 # --- one stream -----------------------------------------------------------------------------------------
 
 
@@ -181,12 +188,31 @@ def test_a_class_that_was_idle_has_saved_nothing_up() -> None:
     nic = lane()
     busy, idle = Stream(flow(nic, "busy"), FRAME), Stream(flow(nic, "idle", CSV), FRAME)
     saturate(nic, [busy], 0.0, 5.0)
-    for stream in (busy, idle):
-        while stream.flow.requests:
-            nic.withdraw(stream.flow.requests[0])
-        stream.passed_bytes = 0
+    stop(nic, busy)
     saturate(nic, [busy, idle], 5.0, 10.0)
     assert [busy.passed_bytes, idle.passed_bytes] == pytest.approx([2.5 * GOODPUT] * 2, abs=2 * FRAME)
+
+
+def test_a_flow_that_was_idle_has_saved_nothing_up() -> None:
+    nic = lane()
+    busy, idle = Stream(flow(nic, "busy"), FRAME), Stream(flow(nic, "idle"), FRAME)
+    saturate(nic, [busy], 0.0, 2.0)
+    stop(nic, busy)
+    saturate(nic, [busy, idle], 2.0, 4.0)
+    assert [busy.passed_bytes, idle.passed_bytes] == pytest.approx([GOODPUT] * 2, abs=2 * FRAME)
+
+
+def test_a_limited_class_that_had_less_makes_up_for_no_more_than_the_burst() -> None:
+    limit = 0.5 * RATE
+    nic = lane(migration=ClassPolicy(limit_bytes_per_s=limit, weight=10), csv=ClassPolicy(weight=90))
+    nic.ask(flow(nic), 2**30, 0.0)
+    other = Stream(flow(nic, "other", CSV), FRAME)
+    saturate(nic, [other], 0.0, 2.0)
+    stop(nic, other)
+    before_bytes = nic.shares[MIGRATION].passed_bytes
+    nic.advance(3.0)
+    passed_bytes = nic.shares[MIGRATION].passed_bytes - before_bytes
+    assert 0.5 * GOODPUT <= passed_bytes <= 0.5 * GOODPUT * (1 + BURST_S)
 
 
 def test_a_limit_holds_and_others_take_the_rest() -> None:
@@ -274,6 +300,34 @@ def test_a_members_traffic_moves_to_the_others_when_it_fails_and_back(distributi
     nics.take_down(other.name, request.ends_s)
     passed_s(nics, nics.ask(stream, FRAME, request.ends_s))
     assert carrier.passed_bytes == before_bytes + FRAME
+
+
+def test_a_flow_that_moves_to_another_member_shares_with_those_there() -> None:
+    nics = team(Distribution.STATIC, RATE, RATE)
+    first, second = (
+        next(
+            Stream(made, FRAME)
+            for number in range(100)
+            if nics._pinned(made := flow(nics, f"stream {number}")) is member
+        )
+        for member in nics.members
+    )
+    saturate(nics, [first], 0.0, 2.0)
+    for stream in (first, second):
+        nics.ask(stream.flow, FRAME, 2.0)
+    nics.take_down("nic1", 2.001)
+    first.passed_bytes = 0
+    saturate(nics, [first, second], 2.001, 4.001)
+    assert [first.passed_bytes, second.passed_bytes] == pytest.approx([GOODPUT] * 2, abs=2 * FRAME)
+
+
+def test_a_flowlet_does_not_wait_for_a_member_that_is_down() -> None:
+    nics = team(Distribution.DYNAMIC, RATE, RATE, RATE)
+    stream = flow(nics)
+    now_s = nics.ask(stream, 1000, 0.0).ends_s
+    nics.take_down("nic1", now_s)
+    assert nics.ask(stream, 1000, now_s).ends_s == pytest.approx(now_s + 1000 / GOODPUT, abs=BURST_S)
+    assert sum(member.passed_bytes for member in nics.members[1:]) == 1000
 
 
 def test_with_the_last_member_all_that_waits_is_dropped() -> None:
