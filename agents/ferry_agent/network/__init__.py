@@ -1,1 +1,1 @@
-"""The host's network: its adapters, and what passes them."""
+"""The host's NICs: which are up, where they listen, and how fast they let traffic pass."""

@@ -1,0 +1,116 @@
+"""What the ends of a transfer hand their bytes through, so that they take the time of the emulated link."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from ferry_agent.network.side import EARLY_S, LoopNap, Side
+from ferry_host.shaping.lane import Flow, Request
+from ferry_types.limits import MESSAGE_BYTES_MAX, PAGE_SIZE
+
+DELAYED_ITEMS_MAX: Final = 64
+"""Items that a delay line holds: two windows of page frames."""
+
+T = TypeVar("T")
+
+
+class Wire:
+    """One flow through a NIC, in one direction.
+
+    The sender passes a frame's bytes through its wire and then writes the frame to the real connection; the
+    receiver reads the frame and passes its bytes before it takes them up. The time counts once: a receiving
+    NIC that is no slower than the sending one took the bytes as they came. Bytes are payload; the NIC shapes
+    to the goodput of its rate, see ``ferry_types.links.goodput_bytes_per_s``. Calls of one wire at the same
+    time pass one after the other.
+    """
+
+    __slots__ = ("_flow", "_side", "latency_s")
+
+    def __init__(self, side: Side, flow: Flow, latency_s: float) -> None:
+        self.latency_s = latency_s
+        """How late what has passed takes effect, for a ``DelayLine``; 0 when sending."""
+        self._side = side
+        self._flow = flow
+
+    @property
+    def shaped(self) -> bool:
+        """Whether passing bytes may take time, or fail."""
+        return not self._side.free
+
+    @property
+    def frame_bytes(self) -> int:
+        """How large frames should be, at most: a few milliseconds on the wire, between a page and 4 MiB.
+
+        With larger ones all is as fast, but begins and ends later: a frame is sent when it has passed the
+        sender's NIC, and those of several streams pass at the same time.
+        """
+        return int(min(max(self._side.unit_bytes(self._flow), PAGE_SIZE), MESSAGE_BYTES_MAX))
+
+    async def pass_bytes(self, size_bytes: int) -> None:
+        """Return once the NIC has passed so many bytes of this flow. If cancelled, the rest does not pass.
+
+        Raises FerryError (unreachable) if the NIC is down, or goes down before that.
+        """
+        if self._side.free:
+            self._side.count(self._flow, size_bytes)
+            return
+        nap = LoopNap()
+        request = self._begin(size_bytes, nap.wake)
+        try:
+            while wait_s := self._side.wait_s(request):
+                await nap.sleep(wait_s)
+        finally:
+            self._side.end(request)
+
+    def pass_bytes_blocking(self, size_bytes: int) -> None:
+        """The same from any thread but an event loop's. Raises FerryError as ``pass_bytes`` does."""
+        if self._side.free:
+            self._side.count(self._flow, size_bytes)
+            return
+        woken = threading.Event()
+        request = self._begin(size_bytes, woken.set)
+        try:
+            while wait_s := self._side.wait_s(request):
+                if woken.wait(wait_s):
+                    woken.clear()
+        finally:
+            self._side.end(request)
+
+    def _begin(self, size_bytes: int, wake: Callable[[], None]) -> Request:
+        if size_bytes < 0:
+            raise ValueError(f"{size_bytes} bytes cannot pass")
+        return self._side.begin(self._flow, size_bytes, wake)
+
+    def rest(self) -> None:
+        """The flow pauses on purpose: its next bytes do not make up for the time until then, however short.
+
+        For the last pages of a move, which are timed. One attribute is written: call it from anywhere.
+        """
+        self._flow.rested = True
+
+
+class DelayLine(Generic[T]):
+    """Latency without loss of throughput: items come out so long after they went in, while others go in.
+
+    The receiver puts in what it has read and passed, and takes up what comes out, in a task of its own. Where
+    pages are written in place as they come, what is said of them (acknowledgements, READY) may go through the
+    line instead: nobody can tell. On one event loop.
+    """
+
+    def __init__(self, latency_s: float) -> None:
+        self._latency_s = latency_s
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[tuple[float, T]] = asyncio.Queue(DELAYED_ITEMS_MAX)
+
+    async def put(self, item: T) -> None:
+        """Hand an item in; waits while the line is full (``DELAYED_ITEMS_MAX``)."""
+        await self._items.put((self._loop.time() + self._latency_s, item))
+
+    async def get(self) -> T:
+        """The next item, once its time has come."""
+        due_s, item = await self._items.get()
+        rest_s = due_s - self._loop.time()
+        if rest_s > EARLY_S:
+            await asyncio.sleep(rest_s)
+        return item
