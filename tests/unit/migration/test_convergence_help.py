@@ -106,7 +106,8 @@ async def test_the_minimum_rule_switches_with_less_left_than_the_limit_does() ->
 async def test_what_is_dirtied_while_the_hand_off_is_armed_counts_as_well(abort: bool) -> None:
     async with two_ends(random_memory(64)) as ends:
 
-        async def arm(_migration_id: str) -> None:
+        async def arm(migration_id: str) -> None:
+            assert migration_id == MOVE
             guest_writes(ends.memory, 3, 7)
 
         ends.source.arm = arm  # type: ignore[method-assign]
