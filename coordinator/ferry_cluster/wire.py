@@ -5,6 +5,7 @@ from statistics import median
 
 from ferry_cluster.records import MigrationRecord
 from ferry_cluster.state import ClusterState
+from ferry_types.limits import PAGE_SIZE
 from ferry_types.migrations import MigrationFigures, MigrationState, TransportOption, WireFigures
 
 MOVES_MAX = 5
@@ -53,11 +54,12 @@ def _shown_by(move: MigrationRecord, option: TransportOption) -> _Shown | None:
     ]
     if not told:
         return None
-    rate_bytes_per_s = sum(one.bytes_sent for one in told) / sum(one.duration_s for one in told)
+    pages_sent = sum(one.pages_sent for one in told)
+    rate_bytes_per_s = pages_sent * PAGE_SIZE / sum(one.duration_s for one in told)
     return _Shown(move.number, rate_bytes_per_s, _floor_s(figures, rate_bytes_per_s))
 
 
 def _floor_s(figures: MigrationFigures, rate_bytes_per_s: float) -> float | None:
     if figures.final is None or figures.blackout_s is None:
         return None
-    return max(0.0, figures.blackout_s - figures.final.bytes_sent / rate_bytes_per_s)
+    return max(0.0, figures.blackout_s - figures.final.pages_sent * PAGE_SIZE / rate_bytes_per_s)
