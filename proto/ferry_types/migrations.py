@@ -119,8 +119,8 @@ class PassFigures:
 class WireFigures:
     """What was measured between two hosts before a move.
 
-    ``rate_bytes_per_s``: what the wire carries of page frames. ``blackout_floor_s``: how long a guest is
-    paused even with nothing left to send: round trips, commits, the first quantum; 0 if it is not known.
+    ``rate_bytes_per_s``: pages of memory over time, however they travel. ``blackout_floor_s``: how long a
+    guest is paused even with nothing left to send: round trips, commits, the first quantum; 0: not known.
     """
 
     rate_bytes_per_s: float

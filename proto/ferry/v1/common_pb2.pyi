@@ -535,6 +535,7 @@ class WireFigures(_message.Message):
     RATE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
     BLACKOUT_FLOOR_S_FIELD_NUMBER: _builtins.int
     rate_bytes_per_s: _builtins.float
+    """pages of memory over time, however they travel"""
     blackout_floor_s: _builtins.float
     """pause with nothing left to send; 0: not known"""
     def __init__(

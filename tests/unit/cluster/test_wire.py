@@ -88,6 +88,17 @@ def test_only_the_latest_moves_count() -> None:
     assert known(slow, *fast) == WireFigures(100 * MIB)
 
 
+def test_one_odd_move_does_no_harm() -> None:
+    durations_s = (0.5, 25.0, 0.5)
+    moves = [moved(number, MigrationFigures((sent(50, s),))) for number, s in enumerate(durations_s, 1)]
+    assert known(*moves) == WireFigures(100 * MIB)
+
+
+def test_moves_that_tell_nothing_do_not_displace_those_that_do() -> None:
+    idle = [moved(number, MigrationFigures((sent(1, 0.5),))) for number in range(2, MOVES_MAX + 2)]
+    assert known(moved(1, MigrationFigures((sent(50, 0.5),))), *idle) == WireFigures(100 * MIB)
+
+
 def test_the_floor_is_the_median_and_never_less_than_nothing() -> None:
     blackouts_s = (0.001, 0.012, 0.5)  # of which the last pages took 10 ms
     moves = [

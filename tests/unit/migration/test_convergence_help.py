@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.unit.migration.ends import EPOCH
+from tests.unit.migration.ends import EPOCH, MOVE, TOKEN, VM, guest_writes, random_memory, two_ends
 from tests.unit.migration.paced import (
     ALLOWED_S,
     DEADLINE_S,
@@ -16,8 +16,10 @@ from tests.unit.migration.paced import (
 
 from ferry_agent.migration import source
 from ferry_agent.migration.ports import MoveFailed
+from ferry_agent.migration.source import OutgoingMove
 from ferry_types.limits import PAGE_SIZE
-from ferry_types.migrations import MigrationFigures
+from ferry_types.messages import BeginOutgoing
+from ferry_types.migrations import MigrationFigures, MigrationOptions
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +100,24 @@ async def test_the_minimum_rule_switches_with_less_left_than_the_limit_does() ->
     assert at_minimum.final.pages_sent < 0.75 * at_limit.final.pages_sent
     assert at_minimum.final.pages_sent * PAGE_SIZE > ALLOWED_S * WIRE_BYTES_PER_S
     assert "was about the least that the last" in at_minimum.explanation
+
+
+@pytest.mark.parametrize("abort", [True, False])
+async def test_what_is_dirtied_while_the_hand_off_is_armed_counts_as_well(abort: bool) -> None:
+    async with two_ends(random_memory(64)) as ends:
+
+        async def arm(migration_id: str) -> None:
+            assert migration_id == MOVE
+            guest_writes(ends.memory, 3, 7)
+
+        ends.source.arm = arm  # type: ignore[method-assign]
+        options = MigrationOptions(pass_limit=1, blackout_allowed_s=1e-9, abort_over_blackout=abort)
+        order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", ends.address, options)
+        moving = OutgoingMove(order, ends.memory, ends.source, least_recently_used_first=True).run()
+        if not abort:
+            ends.awaiting.append(await asyncio.wait_for(moving, DEADLINE_S))
+            return
+        with pytest.raises(MoveFailed, match="given up at the limit of 1 pass"):
+            await asyncio.wait_for(moving, DEADLINE_S)
+        assert not ends.source.paused
+        assert ends.memory.dirty.count() > 0
