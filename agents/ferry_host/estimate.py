@@ -62,7 +62,8 @@ def estimate(guest: GuestFigures, wire: WireFigures, policy: Policy) -> MoveEsti
         duration_s = to_send * PAGE_SIZE / wire.rate_bytes_per_s
         left = round(dirty_pages_after(guest, duration_s, percent))
         index = len(history) + 1
-        history.append(PassFigures(index, to_send, 0, to_send * PAGE_SIZE, duration_s, left, percent))
+        sent_bytes = to_send * PAGE_SIZE
+        history.append(PassFigures(index, to_send, 0, sent_bytes, duration_s, left, throttle_percent=percent))
         decision = decide(history, left, wire.rate_bytes_per_s, policy)
         to_send, percent = left, decision.throttle_percent
     last_s = None if decision.action is Action.GIVE_UP else copy_time_s(to_send, wire.rate_bytes_per_s)

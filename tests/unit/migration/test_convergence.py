@@ -100,7 +100,9 @@ def leaving(*dirty_pages: int, throttle_percent: int = 0) -> list[PassFigures]:
     """Passes that left so many pages dirty; each but the first had what the one before it left to send."""
     to_send = (1_000_000, *dirty_pages)
     return [
-        PassFigures(i + 1, to_send[i], 0, to_send[i] * PAGE_SIZE, 1.0, left, throttle_percent)
+        PassFigures(
+            i + 1, to_send[i], 0, to_send[i] * PAGE_SIZE, 1.0, left, throttle_percent=throttle_percent
+        )
         for i, left in enumerate(dirty_pages)
     ]
 
