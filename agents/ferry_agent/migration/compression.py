@@ -15,13 +15,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
 from ferry_agent.migration.frames import EncodedFrame, compressed_frame, plain_frame
-from ferry_agent.migration.link import SourceLink
 from ferry_agent.migration.processors import ProcessorMeter
 from ferry_host.compression import WINDOW_S, WIRE_LOW_FRAMES, Governor, Pending, Plain, Window
 
@@ -40,6 +40,17 @@ has nothing else to do does not wait for them. In the pause that would be black-
 
 BATCH_PAGES_MIN = 4
 """Fewer pages take longer to be handed to a thread and back than to be sent."""
+
+
+class FrameLink(Protocol):
+    """What takes the frames: one stream, whose frames are numbered in the order in which they are sent."""
+
+    frames_sent: int
+    frames_acked: int
+    target_takes_lz4: bool
+
+    async def send_frame(self, frame: EncodedFrame) -> None:
+        """Take frame number ``frames_sent``. Raises FerryError if the link broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,7 @@ class Compressor:
     end of every pass.
     """
 
-    def __init__(self, link: SourceLink, meter: ProcessorMeter | None = None) -> None:
+    def __init__(self, link: FrameLink, meter: ProcessorMeter | None = None) -> None:
         self._link = link
         self._meter = ProcessorMeter() if meter is None else meter
         threads = max(1, min(THREADS_MAX, self._meter.processors))
