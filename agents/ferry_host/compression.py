@@ -137,7 +137,7 @@ class Governor:
         return Plain.FAST_WIRE if was_dry and unacked_frames <= WIRE_LOW_FRAMES else Pending.WAIT
 
     def wire_ran_dry(self, now_s: float) -> None:
-        """Everything sent was acknowledged while the next batch was still being compressed."""
+        """All that was sent may have arrived while the next batch was still being compressed."""
         self._dry_at_s = now_s
 
     def begun(self) -> None:

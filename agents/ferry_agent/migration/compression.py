@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ferry_agent.migration.frames import EncodedFrame, compressed_frame, plain_frame
 from ferry_agent.migration.processors import ProcessorMeter
+from ferry_agent.migration.protocol import ACK_EVERY_FRAMES
 from ferry_host.compression import WINDOW_S, WIRE_LOW_FRAMES, Governor, Pending, Plain, Window
 
 THREADS_MAX = 3
@@ -87,8 +88,8 @@ class Compressor:
         self._jobs: dict[asyncio.Future[_Job], Batch] = {}
         self._measured_at_s = time.monotonic()
         self._own_s = self._waited_s = 0.0
-        self._flowing = False
-        """Whether pages of this pass are on the wire already: before that it is idle whatever its speed."""
+        self._frames_before: int | None = None
+        """Frames sent when this pass began; None between passes."""
         self.in_pause = False
         """Whether the guest is paused and the black-out waits for what is sent."""
         self.compressed_pages = 0
@@ -103,6 +104,8 @@ class Compressor:
         """
         if pages < BATCH_PAGES_MIN:
             return False
+        if self._frames_before is None:
+            self._frames_before = self._link.frames_sent
         while True:
             await self._hand_over_ready()
             self._look_at_processors()
@@ -111,14 +114,14 @@ class Compressor:
                 return True
             if isinstance(choice, Plain):
                 self._governor.sent_plain(pages, choice)
-                self._flowing = True
                 return False
             in_vain = await self._waited_in_vain()
-            if self._flowing and self._link.frames_sent == self._link.frames_acked:
+            # Frames of this pass have arrived, and no more than the target may hold back is unacknowledged.
+            unacked_frames = self._link.frames_sent - self._link.frames_acked
+            if self._link.frames_acked > self._frames_before and unacked_frames < ACK_EVERY_FRAMES:
                 self._governor.wire_ran_dry(time.monotonic())
             if in_vain:
                 self._governor.sent_plain(pages, Plain.NO_PROCESSOR)
-                self._flowing = True
                 return False
 
     def submit(self, batch: Batch) -> None:
@@ -134,7 +137,7 @@ class Compressor:
             await self._hand_over_ready()
             if in_vain:
                 await self._give_up()
-        self._flowing = False
+        self._frames_before = None
 
     def explanation(self) -> str:
         """What was compressed and why the rest was not, in words."""
@@ -177,7 +180,6 @@ class Compressor:
             self._own_s += job.processor_s
             self._waited_s += job.waited_s
             await self._link.send_frame(self._frame_of(batch, job))
-            self._flowing = True
 
     def _frame_of(self, batch: Batch, job: _Job) -> EncodedFrame:
         pages, raw_bytes, payload_bytes = len(batch.rows), batch.rows.nbytes, len(job.payload)
