@@ -137,7 +137,7 @@ class Governor:
         return Plain.FAST_WIRE if was_dry and unacked_frames <= WIRE_LOW_FRAMES else Pending.WAIT
 
     def wire_ran_dry(self, now_s: float) -> None:
-        """Everything sent was acknowledged while the next batch was still being compressed."""
+        """The compressor was waited for and the wire was not."""
         self._dry_at_s = now_s
 
     def begun(self) -> None:

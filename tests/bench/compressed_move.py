@@ -7,6 +7,7 @@ takes all it can get of a processor, as a second VM would.
 import argparse
 import asyncio
 import json
+import resource
 import sys
 import time
 from dataclasses import asdict
@@ -143,6 +144,7 @@ async def move(
     options = MigrationOptions(option=TransportOption(option), verify=verify)
     order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", address, options)
     say(moving=True)
+    resident_bytes = _largest_resident_bytes()
     began_at_s, processor_began_s = time.monotonic(), time.process_time()
     awaiting = await OutgoingMove(order, memory, host, least_recently_used_first=True).run()
     total_s = time.monotonic() - began_at_s
@@ -150,6 +152,7 @@ async def move(
     say(
         total_s=total_s,
         processor_s=time.process_time() - processor_began_s,
+        held_bytes=_largest_resident_bytes() - resident_bytes,
         steps_per_s_alone=alone,
         steps_per_s=host.steps_per_s(),
         **asdict(figures),
@@ -157,6 +160,10 @@ async def move(
     await asyncio.to_thread(sys.stdin.read)
     await awaiting.close()
     vcpu.stop()
+
+
+def _largest_resident_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 PROGRAM = str(Path(__file__).with_name("compressed_move.py"))
 LINK_BYTES_PER_S = 125e6
 RUNS = 5
-RUN_S_MAX = "60"
+RUN_S_MAX = "240"
 
 
 @pytest.fixture
@@ -98,6 +98,7 @@ def test_it_takes_the_time_that_the_compressed_bytes_take(link: list[str]) -> No
         squeezed.append(moved(link, option="compression", fill=FILES))
     over = [run["brownout_s"] / (run["bytes_sent"] / LINK_BYTES_PER_S) for run in squeezed]
     assert statistics.median(over) < 1.05, (over, [run["compression"] for run in squeezed])
+    assert max(run["held_bytes"] for run in squeezed) < 64 * 2**20
     gains = [one["brownout_s"] / other["brownout_s"] for one, other in zip(plain, squeezed, strict=True)]
     assert statistics.median(gains) > 1.8, (gains, [run["compression"] for run in squeezed])
 

@@ -15,13 +15,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
 from ferry_agent.migration.frames import EncodedFrame, compressed_frame, plain_frame
-from ferry_agent.migration.link import SourceLink
 from ferry_agent.migration.processors import ProcessorMeter
 from ferry_host.compression import WINDOW_S, WIRE_LOW_FRAMES, Governor, Pending, Plain, Window
 
@@ -38,8 +38,23 @@ PATIENCE_S = 0.02
 """A batch takes 4 ms of a processor: threads that finish none in this time are kept from it, and a wire that
 has nothing else to do does not wait for them. In the pause that would be black-out."""
 
+JUDGED_AFTER_S, DRY_SENDING_SHARE = 0.05, 0.25
+"""A wire is taken for faster than the compressor if, by the time that one was waited for so long, the
+wire was waited for less than a quarter of that. Less time proves nothing: buffers take the first frames."""
+
 BATCH_PAGES_MIN = 4
 """Fewer pages take longer to be handed to a thread and back than to be sent."""
+
+
+class FrameLink(Protocol):
+    """What takes the frames: one stream, whose frames are numbered in the order in which they are sent."""
+
+    frames_sent: int
+    frames_acked: int
+    target_takes_lz4: bool
+
+    async def send_frame(self, frame: EncodedFrame) -> None:
+        """Take frame number ``frames_sent``. Raises FerryError if the link broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,7 @@ class Compressor:
     end of every pass.
     """
 
-    def __init__(self, link: SourceLink, meter: ProcessorMeter | None = None) -> None:
+    def __init__(self, link: FrameLink, meter: ProcessorMeter | None = None) -> None:
         self._link = link
         self._meter = ProcessorMeter() if meter is None else meter
         threads = max(1, min(THREADS_MAX, self._meter.processors))
@@ -76,8 +91,8 @@ class Compressor:
         self._jobs: dict[asyncio.Future[_Job], Batch] = {}
         self._measured_at_s = time.monotonic()
         self._own_s = self._waited_s = 0.0
-        self._flowing = False
-        """Whether pages of this pass are on the wire already: before that it is idle whatever its speed."""
+        self._sending_s = self._waiting_s = 0.0
+        """For so long the wire, and the compressor, were waited for since they were last compared."""
         self.in_pause = False
         """Whether the guest is paused and the black-out waits for what is sent."""
         self.compressed_pages = 0
@@ -100,14 +115,14 @@ class Compressor:
                 return True
             if isinstance(choice, Plain):
                 self._governor.sent_plain(pages, choice)
-                self._flowing = True
                 return False
             in_vain = await self._waited_in_vain()
-            if self._flowing and self._link.frames_sent == self._link.frames_acked:
-                self._governor.wire_ran_dry(time.monotonic())
+            if self._waiting_s >= JUDGED_AFTER_S:
+                if self._sending_s < self._waiting_s * DRY_SENDING_SHARE:
+                    self._governor.wire_ran_dry(time.monotonic())
+                self._sending_s = self._waiting_s = 0.0
             if in_vain:
                 self._governor.sent_plain(pages, Plain.NO_PROCESSOR)
-                self._flowing = True
                 return False
 
     def submit(self, batch: Batch) -> None:
@@ -123,7 +138,7 @@ class Compressor:
             await self._hand_over_ready()
             if in_vain:
                 await self._give_up()
-        self._flowing = False
+        self._sending_s = self._waiting_s = 0.0
 
     def explanation(self) -> str:
         """What was compressed and why the rest was not, in words."""
@@ -146,7 +161,9 @@ class Compressor:
 
     async def _waited_in_vain(self) -> bool:
         """Wait for a batch; whether none was ready in time and the wire may have nothing to do."""
+        began_at_s = time.monotonic()
         await asyncio.wait(self._jobs, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        self._waiting_s += time.monotonic() - began_at_s
         unacked_frames = self._link.frames_sent - self._link.frames_acked
         return unacked_frames <= WIRE_LOW_FRAMES and not any(job.done() for job in self._jobs)
 
@@ -165,8 +182,9 @@ class Compressor:
             batch, job = self._jobs.pop(future), future.result()
             self._own_s += job.processor_s
             self._waited_s += job.waited_s
-            await self._link.send_frame(self._frame_of(batch, job))
-            self._flowing = True
+            frame, began_at_s = self._frame_of(batch, job), time.monotonic()
+            await self._link.send_frame(frame)
+            self._sending_s += time.monotonic() - began_at_s
 
     def _frame_of(self, batch: Batch, job: _Job) -> EncodedFrame:
         pages, raw_bytes, payload_bytes = len(batch.rows), batch.rows.nbytes, len(job.payload)

@@ -217,13 +217,13 @@ class OutgoingMove:
 
     async def _copy_pass(self, indices: NDArray[np.int64]) -> None:
         began_at_s = time.monotonic()
-        bytes_before = self._link.bytes_acked
+        bytes_before = self._bytes_copied()
         pass_index = len(self._record.passes) + 1
 
         def on_progress(pages_done: int) -> None:
             now_s = time.monotonic()
             if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
-                rate_bytes_per_s = (self._link.bytes_acked - bytes_before) / (now_s - began_at_s)
+                rate_bytes_per_s = (self._bytes_copied() - bytes_before) / (now_s - began_at_s)
                 self._report(pass_index, pages_done, len(indices), rate_bytes_per_s)
 
         copied = await self._copy(indices, on_progress)
@@ -240,6 +240,10 @@ class OutgoingMove:
         dirty_pages = self._memory.dirty.count()
         assert dirty_pages == 0, f"{dirty_pages} pages were dirtied after the pause"
         self._record.set_final(copied, time.monotonic() - paused_at_s)
+
+    def _bytes_copied(self) -> int:
+        """What has arrived, and what did not have to travel for it."""
+        return self._link.bytes_acked + (self._compressor.saved_bytes if self._compressor else 0)
 
     async def _copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
         copied = await self._copier.copy(indices, on_progress)
