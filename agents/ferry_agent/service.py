@@ -39,7 +39,7 @@ from ferry_types.errors import FerryError, failed
 from ferry_types.inspection import HostReport
 from ferry_types.quorum import NO_VOTES, VotingRecord
 from ferry_wire import topics
-from ferry_wire.addresses import announce_address
+from ferry_wire.addresses import announce_address, parse_address
 from ferry_wire.buffers import keep_freed_buffers
 from ferry_wire.bus import open_bus
 from ferry_wire.inspection import InspectionServicer
@@ -99,7 +99,8 @@ async def _work(
     stopped: asyncio.Event,
 ) -> None:
     """Serve peers and keep the uplink until told to stop."""
-    migrations = MigrationServicer(runtime.incoming)
+    host = parse_address(settings.listen, any_port=True).host
+    migrations = MigrationServicer(runtime.incoming, listen_host=lambda _nic_name: host)
     runtime.incoming.on_drop = migrations.drop
     migrations.add_to(server.grpc)
     host_pb2_grpc.add_HostServicer_to_server(HostServicer(runtime.rack, runtime.failpoints), server.grpc)

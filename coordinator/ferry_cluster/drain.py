@@ -193,7 +193,7 @@ def send_home(turn: Turn, vm: VmRecord, target: str) -> None:
 def ask(turn: Turn, vm: VmRecord, target: str, cause: str) -> None:
     """Queue a move that no admin has asked for."""
     token = requests.token_for(turn, vm.spec.name)
-    move = requests.make_move(turn.state, vm, target, MigrationOptions(), token, turn.state.wall_us)
+    move = requests.make_move(turn, vm, target, MigrationOptions(), token, turn.state.wall_us)
     requests.enqueue(turn, replace(move, cause=cause))
 
 

@@ -156,7 +156,8 @@ class QuorumRecord:
 class MigrationRecord:
     """One move, from request to end. ``epoch`` is the source's; a commit or an abort raises it.
 
-    ``cause``: what asked for it if no admin did (drain, failback).
+    ``cause``: what asked for it if no admin did (drain, failback). ``option_reason``: why its option is not
+    the one that was wished.
     """
 
     id: str
@@ -173,6 +174,7 @@ class MigrationRecord:
     cause: str = ""
     figures: MigrationFigures | None = None
     total_s: float | None = None
+    option_reason: str = ""
 
     @property
     def number(self) -> int:

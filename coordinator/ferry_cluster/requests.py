@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Set
+from dataclasses import replace
 
 from ferry_cluster.placement import Room, Wish, check_host, choose_host
 from ferry_cluster.records import MigrationRecord, VmRecord
 from ferry_cluster.state import ClusterState
+from ferry_cluster.transport_options import choose_option
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
-from ferry_types.events import MIGRATION_CHANGED
+from ferry_types.events import MIGRATION_CHANGED, OPTION_DOWNGRADED
 from ferry_types.migrations import MigrationOptions, MigrationState
 
 BEST = "best"
@@ -49,11 +51,14 @@ def choose_target(room: Room, vm: VmRecord, to: str, exclude: Set[str] = frozens
 
 
 def make_move(
-    state: ClusterState, vm: VmRecord, target: str, options: MigrationOptions, token: str, at_us: int
+    turn: Turn, vm: VmRecord, target: str, options: MigrationOptions, token: str, at_us: int
 ) -> MigrationRecord:
-    """The next entry of the queue."""
+    """The next entry of the queue, with the option that it gets."""
+    state = turn.state
     owner = state.owners[vm.spec.name]
     assert owner.node is not None
+    nodes = state.nodes[owner.node], state.nodes[target]
+    choice = choose_option(turn.settings, *nodes, options.option)
     number = max((known.number for known in state.migrations.values()), default=0) + 1
     return MigrationRecord(
         id=f"m{number}",
@@ -62,10 +67,11 @@ def make_move(
         target=target,
         epoch=owner.epoch,
         token=token,
-        options=options,
+        options=replace(options, option=choice.option),
         state=MigrationState.QUEUED,
         memory_bytes=vm.spec.memory_bytes,
         requested_at_us=at_us,
+        option_reason=choice.reason,
     )
 
 
@@ -80,6 +86,10 @@ def enqueue(turn: Turn, move: MigrationRecord) -> None:
         move.source,
         move.vm,
     )
+    if move.option_reason:
+        turn.log(
+            OPTION_DOWNGRADED, f"move {move.id} of {move.vm}: {move.option_reason}", move.source, move.vm
+        )
 
 
 def token_for(turn: Turn, vm: str) -> str:

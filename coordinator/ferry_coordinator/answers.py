@@ -84,6 +84,7 @@ def migration_answer(view: MigrationView) -> admin_pb2.MigrationRecord:
         reason=record.reason or (figures.explanation if figures else ""),
         requested_at_us=record.requested_at_us,
         cause=record.cause,
+        option_reason=record.option_reason,
     )
 
 

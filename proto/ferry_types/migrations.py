@@ -33,17 +33,22 @@ class MigrationType(StrEnum):
 
 
 class TransportOption(StrEnum):
-    """Performance options of a live migration."""
+    """Performance options of a live migration, as Windows Server 2012 R2 has them."""
 
     TCPIP = "tcpip"
+    """One connection."""
+    SMB = "smb"
+    """SMB multichannel: several connections, over one or more networks; a dead one's share is taken over."""
+    DIRECT = "direct"
+    """The emulated RDMA path: from guest memory to guest memory, without copies in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationOptions:
-    """What a user may choose for one move."""
+    """What a user may choose for one move. ``option`` None: what the source host prefers."""
 
     type: MigrationType = MigrationType.LIVE
-    option: TransportOption = TransportOption.TCPIP
+    option: TransportOption | None = None
     verify: bool = False
     pass_limit: int = PASS_LIMIT_DEFAULT
     blackout_allowed_s: float = BLACKOUT_ALLOWED_S_DEFAULT

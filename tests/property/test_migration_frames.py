@@ -28,6 +28,7 @@ wire_frames = st.builds(
     checksum=st.integers(0, 2**64 - 1),
     migration_id=st.text(max_size=20).map(str.encode),
     token=st.text(max_size=20).map(str.encode),
+    lane=st.integers(0, 2**32 - 1),
 )
 
 
@@ -46,6 +47,7 @@ def test_the_encoding_is_protobufs_both_ways(frame: PageFrame) -> None:
     message = migration_pb2.PageFrame(
         migration_id=bytes(frame.migration_id).decode(),
         token=bytes(frame.token).decode(),
+        lane=frame.lane,
         sequence=frame.sequence,
         page_indices=bytes(frame.page_indices),
         payload=bytes(frame.payload),

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration.frames import NO_PAGES, FrameBuilder, zero_pages
-from ferry_agent.migration.link import SourceLink
+from ferry_agent.migration.frames import NO_PAGES, zero_pages
+from ferry_agent.migration.transports.transport import PassKind, SentPages, Transport
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX
 
 SCAN_PAGES_MIN, SCAN_PAGES_MAX = 8192, 65536
@@ -33,23 +33,14 @@ class Copied:
 
 
 class PageCopier:
-    """Sends pages of one attempt. The order of things that keeps every write: *clear the mark, then copy*.
+    """Sends pages of one attempt. The order of things that keeps every write: *clear the mark, then copy*."""
 
-    A page that is zero and was never sent needs no sending, because the target's memory is fresh; one that
-    became zero after having been sent is named.
-    """
-
-    def __init__(self, memory: GuestMemory, link: SourceLink) -> None:
+    def __init__(self, memory: GuestMemory, transport: Transport, sent_pages: SentPages) -> None:
         self._memory = memory
-        self._link = link
-        self._builder = FrameBuilder(memory.pages)
-        page_count = len(memory.pages)
-        self._on_target = np.zeros(page_count, np.bool_)
-        """Pages whose last copy at the target is not zero."""
-        self._taken = np.zeros(page_count, np.bool_)
+        self._transport = transport
+        self._sent_pages = sent_pages
+        self._taken = np.zeros(len(memory.pages), np.bool_)
         """Marks that this attempt has taken."""
-        self._found_late = 0
-        """Pages of this pass that turned out zero once they were copied."""
 
     def take_touched(self) -> NDArray[np.int64]:
         """All pages that the guest ever touched, for the first pass, in rising order; takes their marks."""
@@ -75,34 +66,42 @@ class PageCopier:
         """Mark again every page whose mark this attempt took."""
         self._memory.dirty.give_back(np.flatnonzero(self._taken))
 
-    async def copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
-        """Send these pages in this order; ``on_progress`` is told how many are done. Raises FerryError."""
-        bytes_before = self._link.bytes_sent
-        self._found_late = 0
+    async def copy(
+        self, kind: PassKind, indices: NDArray[np.int64], on_progress: Callable[[int], None]
+    ) -> Copied:
+        """Send these pages in this order; ``on_progress`` is told how many are done. Raises FerryError.
+
+        Returns once the target has checked and written them; of the last copy, once it has or will.
+        """
+        bytes_before = self._transport.tally.bytes_sent
+        on_target = self._sent_pages.on_target
+        self._sent_pages.found_late = 0
+        self._transport.begin_pass(kind)
         done = zero_count = 0
         rest = became_zero = NO_PAGES
         async with aclosing(self._looked_at(indices)) as batches:
             async for batch, zero in batches:
                 zero_batch = batch[zero]
                 zero_count += len(zero_batch)
-                became_zero = np.concatenate((became_zero, zero_batch[self._on_target[zero_batch]]))
+                became_zero = np.concatenate((became_zero, zero_batch[on_target[zero_batch]]))
                 rest = np.concatenate((rest, batch[~zero]))
                 done += len(batch)
                 while len(rest) >= FRAME_PAGES_MAX:
-                    await self._send(rest[:FRAME_PAGES_MAX], NO_PAGES)
+                    await self._transport.send(rest[:FRAME_PAGES_MAX])
                     rest = rest[FRAME_PAGES_MAX:]
                     on_progress(done - len(rest))
                 while len(became_zero) > FRAME_ZERO_PAGES_MAX - FRAME_PAGES_MAX:
-                    await self._send(NO_PAGES, became_zero[:FRAME_ZERO_PAGES_MAX])
+                    await self._transport.send(NO_PAGES, became_zero[:FRAME_ZERO_PAGES_MAX])
                     became_zero = became_zero[FRAME_ZERO_PAGES_MAX:]
                 on_progress(done)
         if len(rest) or len(became_zero):
-            await self._send(rest, became_zero)
-        zero_count += self._found_late
+            await self._transport.send(rest, became_zero)
+        await (self._transport.settle_last() if kind is PassKind.LAST else self._transport.settle())
+        zero_count += self._sent_pages.found_late
         return Copied(
             pages_sent=len(indices) - zero_count,
             zero_pages=zero_count,
-            bytes_sent=self._link.bytes_sent - bytes_before,
+            bytes_sent=self._transport.tally.bytes_sent - bytes_before,
         )
 
     async def _looked_at(
@@ -128,26 +127,8 @@ class PageCopier:
         words = self._memory.words
         if len(batch) <= SCAN_INLINE_PAGES_MAX:
             return zero_pages(words, batch)
-        if not self._found_late and words[batch[::SCAN_PROBE_EVERY_PAGES], 0].all():
+        if not self._sent_pages.found_late and words[batch[::SCAN_PROBE_EVERY_PAGES], 0].all():
             return np.zeros(len(batch), np.bool_)
         half = len(batch) // 2
         parts = (asyncio.to_thread(zero_pages, words, part) for part in (batch[:half], batch[half:]))
         return np.concatenate(await asyncio.gather(*parts))
-
-    async def settle(self) -> None:
-        """Wait until the target has checked and written everything. Raises FerryError."""
-        if self._link.last_was_full:
-            await self._send(NO_PAGES, NO_PAGES)
-        await self._link.all_acked()
-
-    async def _send(self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64]) -> None:
-        frame = self._builder.build(self._link.frames_sent, page_indices, zero_indices)
-        if frame.zero_rows.any():
-            found = page_indices[frame.zero_rows]
-            self._found_late += len(found)
-            page_indices = page_indices[~frame.zero_rows]
-            zero_indices = np.concatenate((zero_indices, found[self._on_target[found]]))
-            frame = self._builder.build(self._link.frames_sent, page_indices, zero_indices)
-        self._on_target[page_indices] = True
-        self._on_target[zero_indices] = False
-        await self._link.send_frame(frame)

@@ -15,6 +15,7 @@ import numpy as np
 # Keys of PageFrame's fields: number << 3 | wire type (0 varint, 1 fixed64, 2 length-delimited).
 _MIGRATION_ID, _TOKEN, _SEQUENCE, _PAGE_INDICES = 0x0A, 0x12, 0x18, 0x22
 _PAYLOAD, _ZERO_INDICES, _CHECKSUM = 0x2A, 0x32, 0x39
+_LANE = 0x50
 _LENGTH_DELIMITED = frozenset({_MIGRATION_ID, _TOKEN, _PAGE_INDICES, _PAYLOAD, _ZERO_INDICES})
 
 _CHECKSUM_VALUE = struct.Struct("<Q")
@@ -44,6 +45,7 @@ class PageFrame:
     checksum: int = 0
     migration_id: Buffer = b""
     token: Buffer = b""
+    lane: int = 0
 
 
 class FrameWriter:
@@ -65,6 +67,8 @@ class FrameWriter:
             if len(value):
                 parts += (_varint(key, len(value)), value)
         parts.append(_varint(_SEQUENCE, frame.sequence))
+        if frame.lane:
+            parts.append(_varint(_LANE, frame.lane))
         if payload_bytes:
             parts.append(_varint(_PAYLOAD, payload_bytes))
         head = b"".join(parts)
@@ -96,7 +100,7 @@ def decode(wire: bytes) -> PageFrame:
     """
     view = memoryview(wire)
     fields: dict[int, Buffer] = {}
-    sequence = checksum = position = 0
+    sequence = checksum = lane = position = 0
     while position < len(view):
         key = view[position]
         position += 1
@@ -106,6 +110,8 @@ def decode(wire: bytes) -> PageFrame:
             position += length
         elif key == _SEQUENCE:
             sequence, position = _read_varint(view, position)
+        elif key == _LANE:
+            lane, position = _read_varint(view, position)
         elif key == _CHECKSUM:
             (checksum,) = _CHECKSUM_VALUE.unpack(_slice(view, position, _CHECKSUM_VALUE.size))
             position += _CHECKSUM_VALUE.size
@@ -119,6 +125,7 @@ def decode(wire: bytes) -> PageFrame:
         checksum=checksum,
         migration_id=fields.get(_MIGRATION_ID, b""),
         token=fields.get(_TOKEN, b""),
+        lane=lane,
     )
 
 

@@ -99,10 +99,12 @@ class FrameBuilder:
             np.take(self._pages, page_indices, axis=0, out=rows, mode="clip")
 
 
-def opening_frame(migration_id: str, token: str) -> EncodedFrame:
-    """The first frame of a stream: it names the attempt and carries no pages."""
+def opening_frame(migration_id: str, token: str, lane: int = 0) -> EncodedFrame:
+    """The first frame of a stream: it names the attempt and the lane, and carries no pages."""
     checksum = frame_checksum(b"", b"", b"")
-    opening = PageFrame(checksum=checksum, migration_id=migration_id.encode(), token=token.encode())
+    opening = PageFrame(
+        checksum=checksum, migration_id=migration_id.encode(), token=token.encode(), lane=lane
+    )
     return EncodedFrame(encode(opening), 0, checksum, full=False, zero_rows=_NO_ROWS)
 
 
@@ -158,8 +160,8 @@ def check(frame: PageFrame, *, sequence: int, pages_in_memory: int) -> CheckedFr
     """
     if frame.sequence != sequence:
         raise FrameError(f"frame {frame.sequence} came where frame {sequence} was due")
-    page_indices = _indices(frame.page_indices, FRAME_PAGES_MAX, pages_in_memory, "pages")
-    zero_indices = _indices(frame.zero_indices, FRAME_ZERO_PAGES_MAX, pages_in_memory, "zero pages")
+    page_indices = checked_indices(frame.page_indices, FRAME_PAGES_MAX, pages_in_memory, "pages")
+    zero_indices = checked_indices(frame.zero_indices, FRAME_ZERO_PAGES_MAX, pages_in_memory, "zero pages")
     if len(frame.payload) != len(page_indices) * PAGE_SIZE:
         raise FrameError(f"{len(frame.payload)} bytes of payload came for {len(page_indices)} pages")
     if frame_checksum(frame.page_indices, frame.zero_indices, frame.payload) != frame.checksum:
@@ -174,7 +176,8 @@ def frame_checksum(page_bytes: Buffer, zero_bytes: Buffer, payload: Buffer) -> i
     return xxhash.xxh3_64_intdigest(payload, seed=seed)
 
 
-def _indices(packed: Buffer, count_max: int, pages_in_memory: int, what: str) -> NDArray[np.uint32]:
+def checked_indices(packed: Buffer, count_max: int, pages_in_memory: int, what: str) -> NDArray[np.uint32]:
+    """Page numbers as they are on the wire, all below ``pages_in_memory``. Raises FrameError."""
     count, rest = divmod(len(packed), 4)
     if rest:
         raise FrameError(f"{len(packed)} bytes of indices of {what} are not a multiple of 4")

@@ -4,6 +4,7 @@ All methods are called on the event loop's thread. The host implements them with
 nothing here decides who may run a VM.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +15,43 @@ from ferry_types.messages import MigrationProgress
 
 class MoveFailed(FerryError):
     """The attempt is over at the source and the guest may run on there: no final copy was sent."""
+
+
+class Wire(Protocol):
+    """A NIC, as one lane at one end sees it: a source passes bytes before they are handed over, a target
+    after they were received and before it acknowledges them.
+
+    Both methods return once the NIC's rate allows for so many bytes, and raise FerryError when the NIC is
+    down, which is the lane's death.
+    """
+
+    async def pass_bytes(self, size_bytes: int) -> None:
+        """For lanes over gRPC, on the event loop."""
+
+    def pass_bytes_blocking(self, size_bytes: int) -> None:
+        """For raw sockets, in a thread of the lane's own."""
+
+
+WireOf = Callable[[str], Wire]
+"""The wire of a NIC of this host, by its name; of the empty name one that is not shaped."""
+
+
+class _UnshapedWire:
+    """As fast as the machine."""
+
+    async def pass_bytes(self, size_bytes: int) -> None:
+        """Nothing holds them up."""
+
+    def pass_bytes_blocking(self, size_bytes: int) -> None:
+        """Nothing holds them up."""
+
+
+_UNSHAPED = _UnshapedWire()
+
+
+def unshaped(_nic_name: str) -> Wire:
+    """Wires of a host whose NICs have no rate."""
+    return _UNSHAPED
 
 
 class SourceHost(Protocol):

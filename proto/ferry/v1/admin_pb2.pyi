@@ -1011,6 +1011,7 @@ class MigrationRecord(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUESTED_AT_US_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    OPTION_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     vm: _builtins.str
     source: _builtins.str
@@ -1026,6 +1027,8 @@ class MigrationRecord(_message.Message):
     """Unix time, microseconds"""
     cause: _builtins.str
     """what asked for it if no admin did: drain | failback"""
+    option_reason: _builtins.str
+    """why it takes another option than was wished, in words"""
     @_builtins.property
     def options(self) -> _common_pb2.MigrationOptions: ...
     @_builtins.property
@@ -1047,10 +1050,11 @@ class MigrationRecord(_message.Message):
         reason: _builtins.str = ...,
         requested_at_us: _builtins.int = ...,
         cause: _builtins.str = ...,
+        option_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "option_reason", b"option_reason", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -131,6 +131,7 @@ class Capacity(_message.Message):
     SWITCHES_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    MIGRATION_OPTION_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """what VMs may use on this host"""
     processors: _builtins.int
@@ -140,6 +141,8 @@ class Capacity(_message.Message):
     """of Active Directory"""
     level: _builtins.str
     """the Windows release that it plays (2012r2); empty: its cluster's"""
+    migration_option: _builtins.str
+    """how VMs leave it unless a move says otherwise; absent: tcpip"""
     @_builtins.property
     def processor(self) -> Global___Processor: ...
     @_builtins.property
@@ -156,12 +159,15 @@ class Capacity(_message.Message):
         switches: _abc.Iterable[_builtins.str] | None = ...,
         domain: _builtins.str = ...,
         level: _builtins.str = ...,
+        migration_option: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["processor", b"processor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "migration_option", b"migration_option", "processor", b"processor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "processor", b"processor", "processors", b"processors", "switches", b"switches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "migration_option", b"migration_option", "processor", b"processor", "processors", b"processors", "switches", b"switches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__migration_option: _TypeAlias = _typing.Literal["migration_option"]  # noqa: Y015
+    _WhichOneofArgType__migration_option: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__migration_option) -> _WhichOneofReturnType__migration_option | None: ...
 
 Global___Capacity: _TypeAlias = Capacity  # noqa: Y015
 
@@ -301,7 +307,7 @@ class MigrationOptions(_message.Message):
     type: _builtins.str
     """live"""
     option: _builtins.str
-    """tcpip"""
+    """tcpip | smb | direct; absent: what the source prefers"""
     verify: _builtins.bool
     """hash all memory on both sides at the hand-off"""
     pass_limit: _builtins.int
@@ -312,16 +318,18 @@ class MigrationOptions(_message.Message):
         self,
         *,
         type: _builtins.str = ...,
-        option: _builtins.str = ...,
+        option: _builtins.str | None = ...,
         verify: _builtins.bool = ...,
         pass_limit: _builtins.int = ...,
         blackout_allowed_s: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_option", b"_option", "option", b"option"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blackout_allowed_s", b"blackout_allowed_s", "option", b"option", "pass_limit", b"pass_limit", "type", b"type", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_option", b"_option", "blackout_allowed_s", b"blackout_allowed_s", "option", b"option", "pass_limit", b"pass_limit", "type", b"type", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__option: _TypeAlias = _typing.Literal["option"]  # noqa: Y015
+    _WhichOneofArgType__option: _TypeAlias = _typing.Literal["_option", b"_option"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__option) -> _WhichOneofReturnType__option | None: ...
 
 Global___MigrationOptions: _TypeAlias = MigrationOptions  # noqa: Y015
 
