@@ -26,7 +26,7 @@ from ferry_agent.migration.target import MigrationServicer
 from ferry_types.errors import FerryError, Refusal
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import BeginOutgoing, MigrationProgress
-from ferry_types.migrations import MigrationOptions
+from ferry_types.migrations import MigrationOptions, TransportOption
 from ferry_wire.servers import create_server
 
 MIB = 2**20
@@ -156,16 +156,17 @@ def memory() -> Iterator[GuestMemory]:
     memory.close()
 
 
-def order_to(target: TargetProcess, **options: float) -> BeginOutgoing:
+def order_to(target: TargetProcess, **options: float | TransportOption) -> BeginOutgoing:
     chosen = MigrationOptions(verify=True, **options)  # type: ignore[arg-type]
     return BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", target.address, chosen)
 
 
+@pytest.mark.parametrize("option", TransportOption)
 async def test_a_busy_guest_arrives_whole_in_another_process(
-    target: TargetProcess, memory: GuestMemory
+    target: TargetProcess, memory: GuestMemory, option: TransportOption
 ) -> None:
     guest = WritingGuest(memory, pages_per_ms=10, working_set_pages=2048)
-    order = order_to(target, blackout_allowed_s=0.02)
+    order = order_to(target, blackout_allowed_s=0.02, option=option)
     awaiting = await OutgoingMove(order, memory, guest, least_recently_used_first=True).run()
     outcome = await target.outcome()
     assert outcome[0] == "ready", outcome
@@ -176,6 +177,7 @@ async def test_a_busy_guest_arrives_whole_in_another_process(
     figures = awaiting.figures(ready_at_s)
     await awaiting.close()
     assert figures.passes[0].pages_sent == memory.n_pages
+    assert figures.verified
     assert len(figures.passes) <= order.options.pass_limit
     assert figures.explanation.startswith("switched ")
     # One machine, one clock: the black-out is the time between the pause and the other process's READY.
@@ -183,13 +185,18 @@ async def test_a_busy_guest_arrives_whole_in_another_process(
     assert 0 < figures.blackout_s < DEADLINE_S
 
 
+@pytest.mark.parametrize("option", TransportOption)
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_target_killed_or_frozen_while_pages_are_copied_costs_the_guest_nothing(
-    target: TargetProcess, memory: GuestMemory, blow: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    target: TargetProcess,
+    memory: GuestMemory,
+    blow: signal.Signals,
+    option: TransportOption,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocol, "ANSWER_S_MAX", 0.5)
     guest = WritingGuest(memory, pages_per_ms=10, working_set_pages=2048)
-    order = order_to(target, blackout_allowed_s=0.0, pass_limit=100)
+    order = order_to(target, blackout_allowed_s=0.0, pass_limit=100, option=option)
     move = OutgoingMove(order, memory, guest, least_recently_used_first=True)
     struck = False
 
