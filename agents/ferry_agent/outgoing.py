@@ -8,7 +8,7 @@ import structlog
 
 from ferry_agent.estimates import estimate_move
 from ferry_agent.failpoints import Failpoints
-from ferry_agent.migration.ports import MoveFailed
+from ferry_agent.migration.ports import MoveFailed, WireOf, unshaped
 from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
 from ferry_agent.rack import Image, Rack
 from ferry_agent.redirects import Redirect
@@ -101,7 +101,7 @@ class _Attempt:
 
     # --- the task ---------------------------------------------------------------------------------
 
-    async def run(self, rules: EraRules) -> None:
+    async def run(self, rules: EraRules, wire_of: WireOf) -> None:
         """Carry the attempt out, and report its failure, before or after the final copy."""
         migration_id = self.order.migration_id
         try:
@@ -110,6 +110,7 @@ class _Attempt:
                 self.image.memory,
                 self,
                 least_recently_used_first=rules.least_recently_used_first,
+                wire_of=wire_of,
             )
             self.awaiting = await move.run()
             self.sent.set()
@@ -128,6 +129,8 @@ class OutgoingMoves:
 
     def __init__(self, rack: Rack, failpoints: Failpoints, submit: Callable[[inputs.Event], None]) -> None:
         self.rules = RULES[Era.WS2012R2]
+        self.wire_of: WireOf = unshaped
+        """Of this host's NICs."""
         self._rack = rack
         self._failpoints = failpoints
         self._submit = submit
@@ -142,7 +145,10 @@ class OutgoingMoves:
         attempt = _Attempt(order, image, self._failpoints, self._submit)
         self._attempts[order.migration_id] = attempt
         loop = asyncio.get_running_loop()
-        attempt.tasks = {loop.create_task(attempt.run(self.rules)), loop.create_task(attempt.estimate())}
+        attempt.tasks = {
+            loop.create_task(attempt.run(self.rules, self.wire_of)),
+            loop.create_task(attempt.estimate()),
+        }
 
     def switch_over(self, migration_id: str) -> None:
         """The hand-off is armed: the attempt may pause its guest."""

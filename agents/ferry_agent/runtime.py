@@ -188,9 +188,9 @@ class HostRuntime:
 
     def _set_beat(self, command: commands.SetBeat) -> None:
         self.cluster = command.cluster
+        self.outgoing.rules = RULES[Era(command.era)]
         self.on_networks(command.networks)
         self.welcomed.set()
-        self.outgoing.rules = RULES[Era(command.era)]
         if self._beat is not None:
             self._beat.cancel()
         self._beat = self._loop.create_task(self._keep_beat(command.beat_s))

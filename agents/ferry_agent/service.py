@@ -29,6 +29,7 @@ from ferry_agent.host_service import HostServicer
 from ferry_agent.identity import ClaimedIdentity, claim_identity
 from ferry_agent.metrics import make_registry
 from ferry_agent.migration.target import MigrationServicer
+from ferry_agent.network.adapters import Adapters
 from ferry_agent.network.listeners import NicListeners, nic_address
 from ferry_agent.network.nics import Nics
 from ferry_agent.runtime import HostRuntime
@@ -42,7 +43,7 @@ from ferry_types.inspection import HostReport
 from ferry_types.networks import Network, Nic
 from ferry_types.quorum import NO_VOTES, VotingRecord
 from ferry_wire import topics
-from ferry_wire.addresses import announce_address
+from ferry_wire.addresses import announce_address, parse_address
 from ferry_wire.buffers import keep_freed_buffers
 from ferry_wire.bus import open_bus
 from ferry_wire.collector import spare_what_stands
@@ -90,7 +91,15 @@ async def serve(settings: AgentSettings) -> None:
         )
         votes = _former_votes(settings.dir, claimed)
         runtime = HostRuntime(identity, gate, trace, failpoints, settings.dir, votes)
-        migrations = MigrationServicer(runtime.incoming)
+        nics = Nics(settings.nic, settings.team)
+        adapters = Adapters(nics)
+        runtime.outgoing.wire_of = adapters.sending
+        own_host = parse_address(server.address).host
+
+        def listen_host(nic: str) -> str:
+            return nics.get(nic).address if nic else own_host
+
+        migrations = MigrationServicer(runtime.incoming, wire_of=adapters.receiving, listen_host=listen_host)
         runtime.incoming.on_drop = migrations.drop
 
         def offer(to: BoundServer) -> None:
@@ -98,14 +107,13 @@ async def serve(settings: AgentSettings) -> None:
             inspection_pb2_grpc.add_InspectionServicer_to_server(inspection, to.grpc)
 
         offer(server)
-        nics = Nics(settings.nic, settings.team)
         offered = (migration_pb2.DESCRIPTOR, inspection_pb2.DESCRIPTOR)
         listeners = NicListeners(nics, server.address, offered, offer)
         await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
         echo_port.serve(runtime.rack.echo, runtime.rack.moved_to)
         if settings.metrics_listen:
             stack.enter_context(served_metrics(make_registry(runtime), settings.metrics_listen))
-        await _work(settings, runtime, server, nics, listeners, stopped)
+        await _work(settings, runtime, server, nics, adapters, listeners, stopped)
 
 
 async def _work(
@@ -113,6 +121,7 @@ async def _work(
     runtime: HostRuntime,
     server: BoundServer,
     nics: Nics,
+    adapters: Adapters,
     listeners: NicListeners,
     stopped: asyncio.Event,
 ) -> None:
@@ -127,7 +136,7 @@ async def _work(
         on_order=runtime.on_order,
     )
     runtime.send = uplink.send
-    _follow_nics(nics, runtime, uplink)
+    _follow_nics(nics, adapters, runtime, uplink)
     tasks = [
         asyncio.create_task(uplink.run()),
         asyncio.create_task(_watch_over_bus(settings, runtime)),
@@ -152,7 +161,7 @@ async def _work(
         await asyncio.gather(listeners.close(), server.stop())
 
 
-def _follow_nics(nics: Nics, runtime: HostRuntime, uplink: Uplink) -> None:
+def _follow_nics(nics: Nics, adapters: Adapters, runtime: HostRuntime, uplink: Uplink) -> None:
     """Tell the cluster of NICs that go down and come up; leave it, as a cut cable would, with the last."""
 
     def look() -> None:
@@ -168,6 +177,7 @@ def _follow_nics(nics: Nics, runtime: HostRuntime, uplink: Uplink) -> None:
 
     def learned(networks: tuple[Network, ...]) -> None:
         nics.learn(networks)
+        adapters.obey(runtime.outgoing.rules)
         look()
 
     nics.on_change(turned)

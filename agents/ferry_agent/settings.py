@@ -15,6 +15,7 @@ from ferry_types.limits import (
     MIGRATION_LIMIT_MAX,
     VM_MEMORY_BYTES_MIN,
 )
+from ferry_types.migrations import TransportOption
 from ferry_types.names import validate_name
 from ferry_types.network_words import parse_nic, parse_team
 from ferry_types.networks import Nic, Team, nics_problem
@@ -148,6 +149,9 @@ class AgentSettings(ObservedSettings):
         le=MIGRATION_LIMIT_MAX,
         description="live migrations at a time, in and out together",
     )
+    migration_option: Annotated[TransportOption, Shown("|".join(TransportOption))] = Field(
+        default=TransportOption.TCPIP, description="how VMs leave it, unless a move says otherwise"
+    )
     processor: Annotated[str, AfterValidator(_processor), Shown("VENDOR:GENERATION")] = Field(
         default="intel:1",
         description="processor model that it plays; a later generation has all that earlier ones had",
@@ -259,6 +263,7 @@ class AgentSettings(ObservedSettings):
             self.level or "",
             self.nic,
             self.team,
+            self.migration_option,
         )
 
     def advertised(self, bound: str) -> str:

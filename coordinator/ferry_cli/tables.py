@@ -57,6 +57,7 @@ def node_pairs(node: admin_pb2.Node) -> list[tuple[str, str]]:
         ("domain", node.capacity.domain or UNKNOWN),
         ("level", node.capacity.level or UNKNOWN),
         ("simultaneous moves", str(node.capacity.migration_limit)),
+        ("moves by", node.capacity.migration_option or UNKNOWN),
         ("address", node.address or UNKNOWN),
         ("echo address", node.echo_address or UNKNOWN),
         ("UUID", node.uuid or UNKNOWN),
@@ -345,6 +346,7 @@ def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
         lines.append(
             f"memory on both sides {'was equal' if figures.verified else 'DIFFERED'} at the hand-off"
         )
+    lines.append(record.option_reason or f"by {record.options.option}")
     if record.reason:
         lines.append(record.reason)
     return lines

@@ -147,7 +147,7 @@ def _plan(turn: Turn, event: MigrateVm) -> MigrationRecord | Refusal:
     target = requests.choose_target(Room.of(turn), vm, event.to)
     if isinstance(target, Refusal):
         return target
-    return requests.make_move(state, vm, target, event.options, event.token, event.requested_at_us)
+    return requests.make_move(turn, vm, target, event.options, event.token, event.requested_at_us)
 
 
 def on_cancel(turn: Turn, event: CancelMove) -> None:

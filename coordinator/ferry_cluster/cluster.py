@@ -286,9 +286,9 @@ class Cluster:
         wish = requests.wish_to_move(self.state, self.state.vms[vm])
         return rate_hosts(room, wish)
 
-    def wire_figures(self, source: str, target: str, option: TransportOption) -> WireFigures | None:
+    def wire_figures(self, source: str, target: str, option: TransportOption | None) -> WireFigures | None:
         """What is known of the wire between two hosts, for moves by this option; None if nothing is."""
-        return wire_figures(self.state, source, target, option)
+        return wire_figures(self.settings, self.state, source, target, option)
 
     def migration_views(self) -> list[MigrationView]:
         """All moves that are kept, oldest first."""

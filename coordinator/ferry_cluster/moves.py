@@ -142,7 +142,7 @@ def _order_begin(turn: Turn, move: MigrationRecord) -> None:
     over = networks.network_of(turn.state, move.source, ways)
     if over != move.network:
         turn.write(replace(move, network=over))
-    wire = wire_figures(turn.state, move.source, move.target, move.options.option)
+    wire = wire_figures(turn.settings, turn.state, move.source, move.target, move.options.option)
     turn.order(
         move.source,
         BeginOutgoing(

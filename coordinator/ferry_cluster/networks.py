@@ -111,7 +111,7 @@ def routes(
     one, other = state.nodes[source], state.nodes[target]
     port = other.address.rpartition(":")[2]
     return tuple(
-        Route(ours.name, theirs.name, f"{_host(theirs)}:{port}")
+        Route(ours.name, theirs.name, f"{_host(theirs)}:{port}", path_mtu(ours, theirs))
         for ours, theirs in _best_pairs(settings, state, one, other, traffic)
     )
 

@@ -161,7 +161,8 @@ class MigrationRecord:
     """One move, from request to end. ``epoch`` is the source's; a commit or an abort raises it.
 
     ``cause``: what asked for it if no admin did (drain, failback). ``network``: over which its pages go, once
-    they do; empty also if one of its hosts has no NICs.
+    they do; empty also if one of its hosts has no NICs. ``option_reason``: why its option is not the one that
+    was wished.
     """
 
     id: str
@@ -179,6 +180,7 @@ class MigrationRecord:
     figures: MigrationFigures | None = None
     total_s: float | None = None
     network: str = ""
+    option_reason: str = ""
 
     @property
     def number(self) -> int:

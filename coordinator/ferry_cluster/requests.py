@@ -1,13 +1,15 @@
 """Requests for moves, whoever makes them: an admin, a drain or a failback."""
 
 import hashlib
+from dataclasses import replace
 
 from ferry_cluster.placement import Room, Wish, check_host, choose_host
 from ferry_cluster.records import MigrationRecord, VmRecord
 from ferry_cluster.state import ClusterState
+from ferry_cluster.transport_options import choose_option
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
-from ferry_types.events import MIGRATION_CHANGED, VM_FAILBACK
+from ferry_types.events import MIGRATION_CHANGED, OPTION_DOWNGRADED, VM_FAILBACK
 from ferry_types.migrations import BEST, MigrationOptions, MigrationState
 
 DRAIN_CAUSE = "drain"
@@ -49,7 +51,7 @@ def choose_target(room: Room, vm: VmRecord, to: str) -> str | Refusal:
 
 
 def make_move(
-    state: ClusterState,
+    turn: Turn,
     vm: VmRecord,
     target: str,
     options: MigrationOptions,
@@ -57,9 +59,12 @@ def make_move(
     at_us: int,
     cause: str = "",
 ) -> MigrationRecord:
-    """The next entry of the queue. ``cause``: what asks for it if no admin does."""
+    """The next entry of the queue, with the option that it gets. ``cause``: what asks if no admin does."""
+    state = turn.state
     owner = state.owners[vm.spec.name]
     assert owner.node is not None
+    nodes = state.nodes[owner.node], state.nodes[target]
+    choice = choose_option(turn.settings, *nodes, options.option)
     number = max((known.number for known in state.migrations.values()), default=0) + 1
     return MigrationRecord(
         id=f"m{number}",
@@ -68,11 +73,12 @@ def make_move(
         target=target,
         epoch=owner.epoch,
         token=token,
-        options=options,
+        options=replace(options, option=choice.option),
         state=MigrationState.QUEUED,
         memory_bytes=vm.spec.memory_bytes,
         requested_at_us=at_us,
         cause=cause,
+        option_reason=choice.reason,
     )
 
 
@@ -87,12 +93,16 @@ def enqueue(turn: Turn, move: MigrationRecord) -> None:
         move.source,
         move.vm,
     )
+    if move.option_reason:
+        turn.log(
+            OPTION_DOWNGRADED, f"move {move.id} of {move.vm}: {move.option_reason}", move.source, move.vm
+        )
 
 
 def ask_for_move(turn: Turn, vm: VmRecord, target: str, cause: str) -> None:
     """Queue a move that no admin has asked for."""
     token, at_us = _token(turn, vm.spec.name), turn.state.wall_us
-    enqueue(turn, make_move(turn.state, vm, target, MigrationOptions(), token, at_us, cause))
+    enqueue(turn, make_move(turn, vm, target, MigrationOptions(), token, at_us, cause))
 
 
 def send_home(turn: Turn, vm: VmRecord, target: str) -> None:

@@ -1,12 +1,16 @@
-"""What is known of the wire between two hosts: what the latest moves between them have shown."""
+"""What is known of the wire between two hosts: the rate of their NICs, or what recent moves have shown."""
 
 from dataclasses import dataclass
 from statistics import median
 
-from ferry_cluster.records import MigrationRecord
-from ferry_cluster.state import ClusterState
+from ferry_cluster.networks import routes
+from ferry_cluster.records import MigrationRecord, NodeRecord
+from ferry_cluster.state import ClusterSettings, ClusterState
+from ferry_types.eras import RULES
 from ferry_types.limits import PAGE_SIZE
+from ferry_types.links import LINK_SHARE_FROM_BYTES_PER_S, goodput_bytes_per_s
 from ferry_types.migrations import MigrationFigures, MigrationState, TransportOption, WireFigures
+from ferry_types.networks import TeamMode, Traffic
 
 MOVES_MAX = 5
 """Completed moves, the latest ones, that are gone by; their median, so that one odd one does no harm."""
@@ -16,7 +20,7 @@ TELLING_BYTES_MIN = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class _Told:
     """What one move has shown; ``floor_s``: its black-out but for the last pages, None if it is unknown."""
 
     number: int
@@ -25,9 +29,55 @@ class _Shown:
 
 
 def wire_figures(
-    state: ClusterState, source: str, target: str, option: TransportOption
+    settings: ClusterSettings, state: ClusterState, source: str, target: str, option: TransportOption | None
 ) -> WireFigures | None:
-    """The wire between two hosts, for moves by this option, either way; None if no move has shown it."""
+    """The wire between two hosts, for moves by this option, either way.
+
+    The rate is the NICs', where they have one and pages travel as they are; else what moves have shown.
+    None if nothing tells it.
+    """
+    shown = _shown(state, source, target, option)
+    shaped = _shaped_rate_bytes_per_s(settings, state, source, target, option)
+    if not shaped or option is TransportOption.COMPRESSION:
+        return shown
+    return WireFigures(shaped, shown.blackout_floor_s if shown else 0.0)
+
+
+def _shaped_rate_bytes_per_s(
+    settings: ClusterSettings, state: ClusterState, source: str, target: str, option: TransportOption | None
+) -> float:
+    """What the NICs of the routes let pass, the slower end's; 0 if neither end has a rate."""
+    ways = routes(settings, state, source, target, Traffic.MIGRATION)
+    if not ways:
+        return 0.0
+    if option not in (TransportOption.SMB, TransportOption.DIRECT):
+        ways = ways[:1]
+    share, mtu = RULES[settings.era].migration_link_share, ways[0].mtu
+    rates = (
+        _end_rate_bytes_per_s(state.nodes[source], {way.source_nic for way in ways}, share),
+        _end_rate_bytes_per_s(state.nodes[target], {way.target_nic for way in ways}, share),
+    )
+    return goodput_bytes_per_s(min((rate for rate in rates if rate), default=0.0), mtu)
+
+
+def _end_rate_bytes_per_s(node: NodeRecord, nics: set[str], share: float) -> float:
+    """What one end's NICs leave to moves; a dynamic team's other members count too. 0: one has no rate."""
+    down = {fault.nic for fault in node.nics_down}
+    dynamic = {team.name for team in node.capacity.teams if team.mode is TeamMode.DYNAMIC}
+    spread = {nic.team for nic in node.capacity.nics if nic.name in nics} & dynamic
+    rates = [
+        nic.rate_bytes_per_s
+        for nic in node.capacity.nics
+        if nic.name not in down and (nic.name in nics or nic.team in spread)
+    ]
+    if not all(rates):
+        return 0.0
+    return sum(rate * (share if rate >= LINK_SHARE_FROM_BYTES_PER_S else 1.0) for rate in rates)
+
+
+def _shown(
+    state: ClusterState, source: str, target: str, option: TransportOption | None
+) -> WireFigures | None:
     hosts = {source, target}
     told = [
         shown
@@ -42,7 +92,7 @@ def wire_figures(
     return WireFigures(rate_bytes_per_s, median(floors_s) if floors_s else 0.0)
 
 
-def _shown_by(move: MigrationRecord, option: TransportOption) -> _Shown | None:
+def _shown_by(move: MigrationRecord, option: TransportOption | None) -> _Told | None:
     figures = move.figures
     if move.state is not MigrationState.COMPLETED or figures is None or option != move.options.option:
         return None
@@ -56,7 +106,7 @@ def _shown_by(move: MigrationRecord, option: TransportOption) -> _Shown | None:
         return None
     pages_sent = sum(one.pages_sent for one in told)
     rate_bytes_per_s = pages_sent * PAGE_SIZE / sum(one.duration_s for one in told)
-    return _Shown(move.number, rate_bytes_per_s, _floor_s(figures, rate_bytes_per_s))
+    return _Told(move.number, rate_bytes_per_s, _floor_s(figures, rate_bytes_per_s))
 
 
 def _floor_s(figures: MigrationFigures, rate_bytes_per_s: float) -> float | None:

@@ -87,6 +87,7 @@ def migration_answer(view: MigrationView) -> admin_pb2.MigrationRecord:
         cause=record.cause,
         network=record.network,
         estimate=None if estimate is None else to_proto(estimate, common_pb2.MoveEstimate),
+        option_reason=record.option_reason,
     )
 
 

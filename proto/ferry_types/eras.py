@@ -41,6 +41,8 @@ class EraRules:
     """Whether votes may follow the nodes that are up."""
     dynamic_witness: bool
     """Whether the witness has a vote only if it makes their number odd."""
+    migration_link_share: float
+    """Share of a link of 10 Gbit/s or more that live migration uses."""
     resiliency: bool
     """Whether a silent node is isolated for a resiliency period, and one that comes and goes quarantined."""
 
@@ -55,6 +57,7 @@ RULES: dict[Era, EraRules] = {
         least_recently_used_first=False,
         dynamic_quorum=False,
         dynamic_witness=False,
+        migration_link_share=0.7,
         resiliency=False,
     ),
     Era.WS2012: EraRules(
@@ -66,6 +69,7 @@ RULES: dict[Era, EraRules] = {
         least_recently_used_first=True,
         dynamic_quorum=True,
         dynamic_witness=False,
+        migration_link_share=1.0,
         resiliency=False,
     ),
     Era.WS2012R2: EraRules(
@@ -77,6 +81,7 @@ RULES: dict[Era, EraRules] = {
         least_recently_used_first=True,
         dynamic_quorum=True,
         dynamic_witness=True,
+        migration_link_share=1.0,
         resiliency=False,
     ),
 }

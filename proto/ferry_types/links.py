@@ -19,6 +19,10 @@ _FRAME_OVERHEAD_BYTES: Final = 8 + 14 + 4 + 12
 """Preamble, Ethernet header, check sequence and the gap between frames (IEEE 802.3, 3.1 and 4.4.2)."""
 
 
+LINK_SHARE_FROM_BYTES_PER_S: Final = 10e9 / 8
+"""Of links from 10 Gbit/s on early eras leave a part unused (``EraRules.migration_link_share``)."""
+
+
 class TrafficClass(StrEnum):
     """What traffic is for; limits and weights are given to classes."""
 

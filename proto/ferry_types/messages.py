@@ -7,6 +7,7 @@ name in ``ferry/v1/membership.proto``, where fields are explained.
 from dataclasses import dataclass
 
 from ferry_types.errors import Refusal
+from ferry_types.links import MTU_STANDARD
 from ferry_types.migrations import HandOffTimes, MigrationFigures, MigrationOptions, WireFigures
 from ferry_types.networks import Network, NicFault
 from ferry_types.quorum import VoteSet
@@ -292,11 +293,15 @@ class PrepareIncoming:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A way from the source to the target: between which NICs, and where the target listens (host:port)."""
+    """A way from the source to the target: between which NICs, and where the target listens (host:port).
+
+    ``mtu``: bytes of a packet that both ends and what is between them take.
+    """
 
     source_nic: str
     target_nic: str
     address: str
+    mtu: int = MTU_STANDARD
 
 
 @dataclass(frozen=True, slots=True)

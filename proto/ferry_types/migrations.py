@@ -37,12 +37,16 @@ class MigrationType(StrEnum):
 
 
 class TransportOption(StrEnum):
-    """Performance options of a live migration."""
+    """Performance options of a live migration, as Windows Server 2012 R2 has them."""
 
     TCPIP = "tcpip"
     """One connection."""
     COMPRESSION = "compression"
     """One connection; pages are compressed with what the guests leave of the processors."""
+    SMB = "smb"
+    """SMB multichannel: several connections, over one or more networks; a dead one's share is taken over."""
+    DIRECT = "direct"
+    """The emulated RDMA path: from guest memory to guest memory, without copies in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,12 @@ class MigrationOptions:
     """What a user may choose for one move.
 
     ``throttle``, ``switch_at_minimum``, ``abort_over_blackout``: help for guests that dirty pages faster than
-    the wire carries them, which Hyper-V does not have; ``ferry_host.convergence`` has the rules.
+    the wire carries them, which Hyper-V does not have; ``ferry_host.convergence`` has the rules. ``option``
+    None: what the source host prefers.
     """
 
     type: MigrationType = MigrationType.LIVE
-    option: TransportOption = TransportOption.TCPIP
+    option: TransportOption | None = None
     verify: bool = False
     pass_limit: int = PASS_LIMIT_DEFAULT
     blackout_allowed_s: float = BLACKOUT_ALLOWED_S_DEFAULT

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ferry_types.limits import PAGE_SIZE, VM_MEMORY_BYTES_MAX, VM_MEMORY_BYTES_MIN
+from ferry_types.migrations import TransportOption
 from ferry_types.names import validate_name
 from ferry_types.networks import Nic, Team
 from ferry_types.roles import SWITCH_DEFAULT, Priority
@@ -78,6 +79,7 @@ class Capacity:
     """What a host offers.
 
     ``level``: the Windows release that it plays, as an era's name; empty: that of its cluster.
+    ``migration_option``: how VMs leave it unless a move says otherwise; None: by TCP/IP.
     """
 
     memory_bytes: int
@@ -89,6 +91,7 @@ class Capacity:
     level: str = ""
     nics: tuple[Nic, ...] = ()
     teams: tuple[Team, ...] = ()
+    migration_option: TransportOption | None = None
 
 
 class ImagePhase(StrEnum):

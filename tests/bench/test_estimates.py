@@ -5,10 +5,9 @@ import statistics
 from dataclasses import dataclass
 
 import pytest
-from tests.unit.migration.paced import PacedLink, busy_guest, choose, move
+from tests.unit.migration.paced import PacedWire, busy_guest, choose, move
 
 from ferry_agent.estimates import estimate_move
-from ferry_agent.migration import source
 from ferry_types.migrations import WireFigures
 from ferry_types.workloads import AccessPattern
 
@@ -67,8 +66,7 @@ async def run_once(times_the_wire: float, access: AccessPattern) -> Run:
 async def test_moves_take_what_was_estimated_within_15_percent(
     times_the_wire: float, access: AccessPattern, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "SourceLink", PacedLink)
-    monkeypatch.setattr(PacedLink, "rate_bytes_per_s", WIRE.rate_bytes_per_s)
+    monkeypatch.setattr(PacedWire, "rate_bytes_per_s", WIRE.rate_bytes_per_s)
     runs = [await run_once(times_the_wire, access) for _ in range(RUNS)]
     assert statistics.median(run.brownout for run in runs) == pytest.approx(1, abs=TOLERANCE)
     assert statistics.median(run.bytes_sent for run in runs) == pytest.approx(1, abs=TOLERANCE)

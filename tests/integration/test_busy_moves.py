@@ -9,6 +9,7 @@ import pytest
 from tests.integration.processes import MIB, Cluster, running_cluster
 
 from ferry.v1 import host_pb2
+from ferry_types.migrations import TransportOption
 
 ECHO_GAP_S_MAX = 0.25
 
@@ -56,9 +57,10 @@ class Echoes:
                 self._stop.wait(0.005)
 
 
-def move_often(cluster: Cluster, moves: int) -> None:
+def move_often(cluster: Cluster, moves: int, option: TransportOption) -> None:
+    name = f"busy-{option}"
     vm = cluster.create(
-        "busy",
+        name,
         "n1",
         memory_bytes=256 * MIB,
         workload="sql",
@@ -66,20 +68,29 @@ def move_often(cluster: Cluster, moves: int) -> None:
         working_set_bytes=64 * MIB,
     )
     nodes = cluster.nodes()
-    with Echoes("busy", [nodes["n1"].echo_address, nodes["n2"].echo_address]) as echoes:
+    with Echoes(name, [nodes["n1"].echo_address, nodes["n2"].echo_address]) as echoes:
         for number in range(moves):
-            record = cluster.ended(cluster.migrate("busy", ("n2", "n1")[number % 2], verify=True))
+            to = ("n2", "n1")[number % 2]
+            record = cluster.ended(cluster.migrate(name, to, verify=True, option=option))
             assert record.state == "completed", record.reason
             assert record.figures.verified
-        assert cluster.audit("busy").ok
+            assert record.options.option == option
+        assert cluster.audit(name).ok
     assert echoes.answers > 0
     assert echoes.steps_fell == 0
     assert echoes.gap_s_max <= ECHO_GAP_S_MAX
-    assert cluster.vm("busy").epoch >= vm.epoch + moves
+    assert cluster.vm(name).epoch >= vm.epoch + moves
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("moves", [20, pytest.param(50, marks=pytest.mark.chaos)])
 def test_verified_moves_of_a_busy_guest(tmp_path: Path, moves: int) -> None:
     with running_cluster(tmp_path, 2) as cluster:
-        move_often(cluster, moves)
+        move_often(cluster, moves, TransportOption.TCPIP)
+
+
+@pytest.mark.timeout(120)
+def test_verified_moves_by_the_other_options(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, 2) as cluster:
+        move_often(cluster, 10, TransportOption.SMB)
+        move_often(cluster, 10, TransportOption.DIRECT)

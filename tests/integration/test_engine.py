@@ -172,7 +172,7 @@ def fill_with_text(memory: GuestMemory) -> None:
     memory.pages[8192:].reshape(-1)[:] = np.frombuffer(text, np.uint8)[: 32 * MIB]
 
 
-@pytest.mark.parametrize("option", [TransportOption.TCPIP, TransportOption.COMPRESSION])
+@pytest.mark.parametrize("option", TransportOption)
 async def test_a_busy_guest_arrives_whole_in_another_process(
     target: TargetProcess, memory: GuestMemory, option: TransportOption, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +195,7 @@ async def test_a_busy_guest_arrives_whole_in_another_process(
     # Random pages never travel compressed.
     assert 0 <= figures.passes[0].compressed_pages <= memory.n_pages // 2
     assert (figures.passes[0].compressed_pages > 0) == (option is TransportOption.COMPRESSION)
+    assert figures.verified
     assert len(figures.passes) <= order.options.pass_limit
     assert figures.explanation.startswith("switched ")
     # One machine, one clock: the black-out is the time between the pause and the other process's READY.
@@ -202,13 +203,18 @@ async def test_a_busy_guest_arrives_whole_in_another_process(
     assert 0 < figures.blackout_s < DEADLINE_S
 
 
+@pytest.mark.parametrize("option", TransportOption)
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_target_killed_or_frozen_while_pages_are_copied_costs_the_guest_nothing(
-    target: TargetProcess, memory: GuestMemory, blow: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    target: TargetProcess,
+    memory: GuestMemory,
+    blow: signal.Signals,
+    option: TransportOption,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocol, "ANSWER_S_MAX", 0.5)
     guest = WritingGuest(memory, pages_per_ms=10, working_set_pages=2048)
-    order = order_to(target, blackout_allowed_s=0.0, pass_limit=100)
+    order = order_to(target, blackout_allowed_s=0.0, pass_limit=100, option=option)
     move = OutgoingMove(order, memory, guest, least_recently_used_first=True)
     struck = False
 

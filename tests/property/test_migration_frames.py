@@ -42,6 +42,7 @@ wire_frames = st.builds(
     migration_id=st.text(max_size=20).map(str.encode),
     token=st.text(max_size=20).map(str.encode),
     lz4_checksum=st.none() | st.integers(0, 2**64 - 1),
+    lane=st.integers(0, 2**32 - 1),
 )
 
 
@@ -89,6 +90,7 @@ def test_the_encoding_is_protobufs_both_ways(frame: PageFrame) -> None:
     message = migration_pb2.PageFrame(
         migration_id=bytes(frame.migration_id).decode(),
         token=bytes(frame.token).decode(),
+        lane=frame.lane,
         sequence=frame.sequence,
         page_indices=bytes(frame.page_indices),
         payload=bytes(frame.payload),

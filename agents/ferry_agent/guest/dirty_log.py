@@ -47,6 +47,10 @@ class DirtyLog:
         """Undo ``take`` for pages whose copies did not arrive."""
         self.mark(index)
 
+    def any_marked(self, index: NDArray[np.int64]) -> bool:
+        """Whether one of these pages is marked."""
+        return bool(self._marks[index].any())
+
     def count(self) -> int:
         """Number of marked pages."""
         return int(np.count_nonzero(self._marks))

@@ -49,9 +49,15 @@ BATCH_PAGES_MIN = 4
 class FrameLink(Protocol):
     """What takes the frames: one stream, whose frames are numbered in the order in which they are sent."""
 
-    frames_sent: int
-    frames_acked: int
     target_takes_lz4: bool
+
+    @property
+    def frames_sent(self) -> int:
+        """The number of the next frame."""
+
+    @property
+    def frames_acked(self) -> int:
+        """Frames that the target has checked and written."""
 
     async def send_frame(self, frame: EncodedFrame) -> None:
         """Take frame number ``frames_sent``. Raises FerryError if the link broke."""

@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration.compression import Batch, Compressor
-from ferry_agent.migration.frames import NO_PAGES, FrameBuilder, zero_pages
-from ferry_agent.migration.link import SourceLink
+from ferry_agent.migration.frames import NO_PAGES, zero_pages
+from ferry_agent.migration.transports.transport import PassKind, SentPages, Transport
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX
 
 SCAN_PAGES_MIN, SCAN_PAGES_MAX = 8192, 65536
@@ -41,24 +40,14 @@ NOTHING_COPIED = Copied(pages_sent=0, zero_pages=0, bytes_sent=0)
 
 
 class PageCopier:
-    """Sends pages of one attempt. The order of things that keeps every write: *clear the mark, then copy*.
+    """Sends pages of one attempt. The order of things that keeps every write: *clear the mark, then copy*."""
 
-    A page that is zero and was never sent needs no sending, because the target's memory is fresh; one that
-    became zero after having been sent is named.
-    """
-
-    def __init__(self, memory: GuestMemory, link: SourceLink, compressor: Compressor | None = None) -> None:
+    def __init__(self, memory: GuestMemory, transport: Transport, sent_pages: SentPages) -> None:
         self._memory = memory
-        self._link = link
-        self._compressor = compressor
-        self._builder = FrameBuilder(memory.pages)
-        page_count = len(memory.pages)
-        self._on_target = np.zeros(page_count, np.bool_)
-        """Pages whose last copy at the target is not zero."""
-        self._taken = np.zeros(page_count, np.bool_)
+        self._transport = transport
+        self._sent_pages = sent_pages
+        self._taken = np.zeros(len(memory.pages), np.bool_)
         """Marks that this attempt has taken."""
-        self._found_late = 0
-        """Pages of this pass that turned out zero once they were copied."""
 
     def take_touched(self) -> NDArray[np.int64]:
         """All pages that the guest ever touched, for the first pass, in rising order; takes their marks."""
@@ -84,43 +73,48 @@ class PageCopier:
         """Mark again every page whose mark this attempt took."""
         self._memory.dirty.give_back(np.flatnonzero(self._taken))
 
-    async def copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
-        """Send these pages in this order; ``on_progress`` is told how many are done. Raises FerryError."""
+    async def copy(
+        self, kind: PassKind, indices: NDArray[np.int64], on_progress: Callable[[int], None]
+    ) -> Copied:
+        """Send these pages in this order; ``on_progress`` is told how many are done. Raises FerryError.
+
+        Returns once the target has checked and written them; of the last copy, once it has or will.
+        """
         if len(indices) == 0:
             return NOTHING_COPIED  # in the pause of an idle guest every turn of the event loop counts
-        before = self._sent_so_far()
-        self._found_late = 0
+        tally, before = self._transport.tally, replace(self._transport.tally)
+        on_target = self._sent_pages.on_target
+        self._sent_pages.found_late = 0
+        self._transport.begin_pass(kind)
         done = zero_count = 0
         rest = became_zero = NO_PAGES
         async with aclosing(self._looked_at(indices)) as batches:
             async for batch, zero in batches:
                 zero_batch = batch[zero]
                 zero_count += len(zero_batch)
-                became_zero = np.concatenate((became_zero, zero_batch[self._on_target[zero_batch]]))
+                became_zero = np.concatenate((became_zero, zero_batch[on_target[zero_batch]]))
                 rest = np.concatenate((rest, batch[~zero]))
                 done += len(batch)
-                while len(rest) >= FRAME_PAGES_MAX:
-                    await self._send(rest[:FRAME_PAGES_MAX], NO_PAGES)
-                    rest = rest[FRAME_PAGES_MAX:]
+                while len(rest) >= (frame_pages := self._transport.frame_pages):
+                    await self._transport.send(rest[:frame_pages])
+                    rest = rest[frame_pages:]
                     on_progress(done - len(rest))
                 while len(became_zero) > FRAME_ZERO_PAGES_MAX - FRAME_PAGES_MAX:
-                    await self._send(NO_PAGES, became_zero[:FRAME_ZERO_PAGES_MAX])
+                    await self._transport.send(NO_PAGES, became_zero[:FRAME_ZERO_PAGES_MAX])
                     became_zero = became_zero[FRAME_ZERO_PAGES_MAX:]
                 on_progress(done)
         if len(rest) or len(became_zero):
-            await self._send(rest, became_zero)
-        if self._compressor is not None:
-            await self._compressor.flush()
-        zero_count += self._found_late
-        sent = (after - earlier for after, earlier in zip(self._sent_so_far(), before, strict=True))
-        return Copied(len(indices) - zero_count, zero_count, *sent)
-
-    def _sent_so_far(self) -> tuple[int, int, int, int]:
-        """Bytes of frames, and what ``Copied`` says of compression, of the whole attempt."""
-        packed = self._compressor
-        if packed is None:
-            return self._link.bytes_sent, 0, 0, 0
-        return self._link.bytes_sent, packed.compressed_pages, packed.compressed_bytes, packed.saved_bytes
+            await self._transport.send(rest, became_zero)
+        await (self._transport.settle_last() if kind is PassKind.LAST else self._transport.settle())
+        zero_count += self._sent_pages.found_late
+        return Copied(
+            pages_sent=len(indices) - zero_count,
+            zero_pages=zero_count,
+            bytes_sent=tally.bytes_sent - before.bytes_sent,
+            compressed_pages=tally.compressed_pages - before.compressed_pages,
+            compressed_bytes=tally.compressed_bytes - before.compressed_bytes,
+            saved_bytes=tally.saved_bytes - before.saved_bytes,
+        )
 
     async def _looked_at(
         self, indices: NDArray[np.int64]
@@ -145,44 +139,8 @@ class PageCopier:
         words = self._memory.words
         if len(batch) <= SCAN_INLINE_PAGES_MAX:
             return zero_pages(words, batch)
-        if not self._found_late and words[batch[::SCAN_PROBE_EVERY_PAGES], 0].all():
+        if not self._sent_pages.found_late and words[batch[::SCAN_PROBE_EVERY_PAGES], 0].all():
             return np.zeros(len(batch), np.bool_)
         half = len(batch) // 2
         parts = (asyncio.to_thread(zero_pages, words, part) for part in (batch[:half], batch[half:]))
         return np.concatenate(await asyncio.gather(*parts))
-
-    async def settle(self) -> None:
-        """Wait until the target has checked and written everything. Raises FerryError."""
-        if self._link.last_was_full:
-            await self._send(NO_PAGES, NO_PAGES)
-        await self._link.all_acked()
-
-    async def _send(self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64]) -> None:
-        if self._compressor is not None and await self._compressor.takes(len(page_indices)):
-            rows, zero_rows = self._builder.gather(page_indices)
-            if zero_rows.any():
-                page_indices, zero_indices = self._found_zero(page_indices, zero_indices, zero_rows)
-                rows = rows[~zero_rows]
-            self._note(page_indices, zero_indices)
-            self._compressor.submit(Batch(page_indices, zero_indices, rows))
-            return
-        frame = self._builder.build(self._link.frames_sent, page_indices, zero_indices)
-        if frame.zero_rows.any():
-            page_indices, zero_indices = self._found_zero(page_indices, zero_indices, frame.zero_rows)
-            frame = self._builder.build(self._link.frames_sent, page_indices, zero_indices)
-        self._note(page_indices, zero_indices)
-        await self._link.send_frame(frame)
-
-    def _found_zero(
-        self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64], zero_rows: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pages to carry and pages to name, now that some of the former turned out zero."""
-        found = page_indices[zero_rows]
-        self._found_late += len(found)
-        named = np.concatenate((zero_indices, found[self._on_target[found]]))
-        return page_indices[~zero_rows], named
-
-    def _note(self, page_indices: NDArray[np.int64], zero_indices: NDArray[np.int64]) -> None:
-        """What the target will have at the end of this pass, which names each page only once."""
-        self._on_target[page_indices] = True
-        self._on_target[zero_indices] = False

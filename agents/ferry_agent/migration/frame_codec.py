@@ -14,7 +14,7 @@ import numpy as np
 
 # Keys of PageFrame's fields: number << 3 | wire type (0 varint, 1 fixed64, 2 length-delimited).
 _MIGRATION_ID, _TOKEN, _SEQUENCE, _PAGE_INDICES = 0x0A, 0x12, 0x18, 0x22
-_PAYLOAD, _ZERO_INDICES, _CHECKSUM, _LZ4_CHECKSUM = 0x2A, 0x32, 0x39, 0x41
+_PAYLOAD, _ZERO_INDICES, _CHECKSUM, _LZ4_CHECKSUM, _LANE = 0x2A, 0x32, 0x39, 0x41, 0x50
 _LENGTH_DELIMITED = frozenset({_MIGRATION_ID, _TOKEN, _PAGE_INDICES, _PAYLOAD, _ZERO_INDICES})
 
 _FIXED64 = struct.Struct("<Q")
@@ -46,6 +46,7 @@ class PageFrame:
     token: Buffer = b""
     lz4_checksum: int | None = None
     """XXH3-64 of what the payload decodes to; None if it is the pages themselves."""
+    lane: int = 0
 
 
 class FrameWriter:
@@ -69,6 +70,8 @@ class FrameWriter:
         parts.append(_varint(_SEQUENCE, frame.sequence))
         if frame.lz4_checksum is not None:
             parts += (bytes((_LZ4_CHECKSUM,)), _FIXED64.pack(frame.lz4_checksum))
+        if frame.lane:
+            parts.append(_varint(_LANE, frame.lane))
         if payload_bytes:
             parts.append(_varint(_PAYLOAD, payload_bytes))
         head = b"".join(parts)
@@ -101,7 +104,7 @@ def decode(wire: bytes) -> PageFrame:
     view = memoryview(wire)
     fields: dict[int, Buffer] = {}
     checksums: dict[int, int] = {}
-    sequence = position = 0
+    sequence = lane = position = 0
     while position < len(view):
         key = view[position]
         position += 1
@@ -114,6 +117,8 @@ def decode(wire: bytes) -> PageFrame:
         elif key in (_CHECKSUM, _LZ4_CHECKSUM):
             (checksums[key],) = _FIXED64.unpack(_slice(view, position, _FIXED64.size))
             position += _FIXED64.size
+        elif key == _LANE:
+            lane, position = _read_varint(view, position)
         else:
             raise FrameError(f"key {key:#x} at byte {position - 1} is none of a page frame's")
     return PageFrame(
@@ -125,6 +130,7 @@ def decode(wire: bytes) -> PageFrame:
         migration_id=fields.get(_MIGRATION_ID, b""),
         token=fields.get(_TOKEN, b""),
         lz4_checksum=checksums.get(_LZ4_CHECKSUM),
+        lane=lane,
     )
 
 

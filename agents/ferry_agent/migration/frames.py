@@ -159,10 +159,12 @@ def _zero_copies(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return zero_rows
 
 
-def opening_frame(migration_id: str, token: str) -> EncodedFrame:
-    """The first frame of a stream: it names the attempt and carries no pages."""
+def opening_frame(migration_id: str, token: str, lane: int = 0) -> EncodedFrame:
+    """The first frame of a stream: it names the attempt and the lane, and carries no pages."""
     checksum = frame_checksum(b"", b"", b"")
-    opening = PageFrame(checksum=checksum, migration_id=migration_id.encode(), token=token.encode())
+    opening = PageFrame(
+        checksum=checksum, migration_id=migration_id.encode(), token=token.encode(), lane=lane
+    )
     return EncodedFrame(encode(opening), 0, checksum, full=False, zero_rows=_NO_ROWS)
 
 
@@ -220,8 +222,8 @@ def check(frame: PageFrame, *, sequence: int, pages_in_memory: int) -> CheckedFr
     """
     if frame.sequence != sequence:
         raise FrameError(f"frame {frame.sequence} came where frame {sequence} was due")
-    page_indices = _indices(frame.page_indices, FRAME_PAGES_MAX, pages_in_memory, "pages")
-    zero_indices = _indices(frame.zero_indices, FRAME_ZERO_PAGES_MAX, pages_in_memory, "zero pages")
+    page_indices = checked_indices(frame.page_indices, FRAME_PAGES_MAX, pages_in_memory, "pages")
+    zero_indices = checked_indices(frame.zero_indices, FRAME_ZERO_PAGES_MAX, pages_in_memory, "zero pages")
     raw_bytes = len(page_indices) * PAGE_SIZE
     compressed = frame.lz4_checksum is not None
     if not (len(frame.payload) < raw_bytes if compressed else len(frame.payload) == raw_bytes):
@@ -256,7 +258,8 @@ def frame_checksum(page_bytes: Buffer, zero_bytes: Buffer, payload: Buffer) -> i
     return xxhash.xxh3_64_intdigest(payload, seed=seed)
 
 
-def _indices(packed: Buffer, count_max: int, pages_in_memory: int, what: str) -> NDArray[np.uint32]:
+def checked_indices(packed: Buffer, count_max: int, pages_in_memory: int, what: str) -> NDArray[np.uint32]:
+    """Page numbers as they are on the wire, all below ``pages_in_memory``. Raises FrameError."""
     count, rest = divmod(len(packed), 4)
     if rest:
         raise FrameError(f"{len(packed)} bytes of indices of {what} are not a multiple of 4")

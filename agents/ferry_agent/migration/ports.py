@@ -4,16 +4,73 @@ All methods are called on the event loop's thread. The host implements them with
 nothing here decides who may run a VM.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ferry_agent.guest.memory import GuestMemory
 from ferry_types.errors import FerryError, Refusal
+from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
+from ferry_types.links import MTU_STANDARD
 from ferry_types.messages import MigrationProgress
 
 
 class MoveFailed(FerryError):
     """The attempt is over at the source and the guest may run on there: no final copy was sent."""
+
+
+class Wire(Protocol):
+    """A NIC, as one lane at one end sees it: a source passes bytes before they are handed over, a target
+    after they were received and before it acknowledges them.
+
+    Both methods return once the NIC's rate allows for so many bytes, and raise FerryError when the NIC is
+    down, which is the lane's death.
+    """
+
+    @property
+    def frame_bytes(self) -> int:
+        """How large frames should be at most."""
+
+    @property
+    def latency_s(self) -> float:
+        """How late what has arrived here takes effect."""
+
+    def rest(self) -> None:
+        """What follows does not make up for a pause before it: the guest is paused, and its time counts."""
+
+    async def pass_bytes(self, size_bytes: int) -> None:
+        """For lanes over gRPC, on the event loop."""
+
+    def pass_bytes_blocking(self, size_bytes: int) -> None:
+        """For raw sockets, in a thread of the lane's own."""
+
+
+WireOf = Callable[[str, int], Wire]
+"""A new wire of a NIC of this host, by its name and the MTU of the way; without a name, an unshaped one."""
+
+
+class UnshapedWire:
+    """As fast as the machine."""
+
+    frame_bytes = FRAME_PAGES_MAX * PAGE_SIZE
+    latency_s = 0.0
+
+    def rest(self) -> None:
+        """There is nothing to make up for."""
+
+    async def pass_bytes(self, size_bytes: int) -> None:
+        """Nothing holds them up."""
+
+    def pass_bytes_blocking(self, size_bytes: int) -> None:
+        """Nothing holds them up."""
+
+
+_UNSHAPED = UnshapedWire()
+
+
+def unshaped(_nic_name: str, _path_mtu: int = MTU_STANDARD) -> Wire:
+    """Wires of a host whose NICs have no rate."""
+    return _UNSHAPED
 
 
 class SourceHost(Protocol):

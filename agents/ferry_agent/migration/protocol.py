@@ -1,25 +1,30 @@
 """What both ends of a migration agree on, besides the messages of ``ferry/v1/migration.proto``.
 
-One attempt, source to the left, Control (``=``) and Bulk (``-``) on connections of their own::
+One attempt, source to the left, Control (``=``) and a lane (``-``) on connections of their own. Option
+``tcpip`` has one lane, ``smb`` several, both gRPC bulk streams; those of ``direct`` are raw sockets, and
+``direct_wire`` says what is on them::
 
     Hello          ===========>
                    <===========  Accept
-    opening frame  ----------->               no pages: proves the token on the second stream
+    opening frame  ----------->               no pages: proves the token, names the lane
                    <-----------  ack
     clock probes   ===========>               only between machines with clocks of their own
                    <===========  readings
     page frames    ----------->               pass after pass, the guest runs
                    <-----------  acks         at most IN_FLIGHT_FRAMES_MAX unacknowledged
     empty frame    ----------->               at the end of a pass whose last frame was full
+    CloseLane      ===========>               smb: a lane is dead for the source
+                   <===========  LaneClosed   so many of its frames were written; the rest goes elsewhere
     (pause) last   ----------->
     Final          ===========>               the point of no return
     MemoryDigest   ===========>               with verify
                                   READY       told to the coordinator by the target, not to the source
 
-Both streams stay open until the source knows the outcome. If either ends before READY, the attempt is over.
+All streams stay open until the source knows the outcome. If the control stream or the last lane ends before
+READY (of ``direct``: any lane), the attempt is over.
 """
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 OPENING_S_MAX = 10.0
 """How long one end waits for the other's part of the opening (connection, Hello, Accept, opening frame)."""
@@ -31,10 +36,11 @@ ANSWER_S_MAX = 30.0
 """A target that takes or acknowledges nothing for so long is given up by the source."""
 
 IN_FLIGHT_FRAMES_MAX = 16
-"""Unacknowledged frames: 32 MiB of payload at most. Half of it costs 5 to 10 % of the rate on one machine."""
+"""Unacknowledged frames on all lanes: 32 MiB at most. Half of it costs a tenth of the rate on one machine."""
 
 ACK_EVERY_FRAMES = 8
-"""Full frames between acknowledgements; one that is not full is acknowledged at once, with all before it."""
+"""Full frames between acknowledgements of a single lane; of several, each has its share of that. One that is
+not full is acknowledged at once, with all before it."""
 
 CLOCK_PROBES = 10
 """Exchanges for the clock offset; the one with the shortest round trip counts."""

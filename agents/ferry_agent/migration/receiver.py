@@ -6,10 +6,13 @@
         \\___________\\______ OVER      the attempt failed, or the host dropped it
 
 Nothing is written to memory but in RECEIVING, so that neither a late nor a surplus frame can touch a guest
-that runs. READY is left by nobody: what becomes of the image then is the host's business.
+that runs: what writes outside of the event loop passes a gate, which is shut before RECEIVING is left. READY
+is left by nobody: what becomes of the image then is the host's business.
 """
 
 import asyncio
+import time
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from functools import partial
 
@@ -19,12 +22,17 @@ from numpy.typing import NDArray
 from ferry.v1 import migration_pb2
 from ferry_agent.migration.frame_codec import FrameError, PageFrame, decode
 from ferry_agent.migration.frames import CheckedFrame, check, is_run
-from ferry_agent.migration.ports import IncomingSlot, TargetHost
-from ferry_types.errors import FerryError, Refusal, failed
+from ferry_agent.migration.ports import IncomingSlot, TargetHost, Wire
+from ferry_agent.migration.write_gate import WriteGate
+from ferry_types.errors import FerryError, Refusal, failed, refused
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX
+from ferry_types.migrations import TransportOption
 
 _REGION_PAGES = 512
 """Pages of 4 KiB in a huge page of 2 MiB, which the kernel gives at the first touch."""
+
+_LAST_WRITE_S_MAX = 2.0
+"""What a thread gets to finish the frame that it is writing: a thousand times what it takes."""
 
 _Written = slice | NDArray[np.uint32]
 
@@ -38,50 +46,116 @@ class Phase(Enum):
     OVER = auto()
 
 
-class Receiver:
-    """State of one attempt, shared by its two streams."""
+class ArrivingLane:
+    """One connection that Hello has offered, and what has arrived on it: written and checked."""
 
-    def __init__(self, migration_id: str, slot: IncomingSlot, host: TargetHost, *, verify: bool) -> None:
+    def __init__(self, number: int, target_nic: str, wire: Wire) -> None:
+        self.number = number
+        self.target_nic = target_nic
+        self.wire = wire
+        """Of the NIC at which it arrives."""
+        self.frames = 0
+        self.pages = 0
+        self.checksum_sum = 0
+        self.joined = False
+        """Whether it is taken: a lane is joined once."""
+        self.close_wanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+        """Set once nothing of it will be written any more."""
+
+    def count(self, pages: int, checksum: int) -> None:
+        """Another frame is checked and written."""
+        self.pages += pages
+        self.checksum_sum = (self.checksum_sum + checksum) % 2**64
+        self.frames += 1
+
+
+class Receiver:
+    """State of one attempt, shared by its streams. For the event loop, but where it says otherwise."""
+
+    def __init__(
+        self,
+        migration_id: str,
+        slot: IncomingSlot,
+        host: TargetHost,
+        *,
+        verify: bool,
+        option: TransportOption,
+        lanes: Iterable[ArrivingLane],
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.slot = slot
         self.verify = verify
+        self.option = option
+        self.lanes = {lane.number: lane for lane in lanes}
         self.phase = Phase.RECEIVING
-        self.frames = 0
+        self.gate = WriteGate()
+        """Whoever writes to the slot's memory in a thread passes it."""
+        self.on_end: Callable[[], None] = lambda: None
+        """Told when all streams have to end, before ``end`` waits for threads that still write."""
         self.ended: asyncio.Future[None] = loop.create_future()
-        """Done once both streams have to end."""
+        """Done once all streams have to end."""
         self.refusal: Refusal | None = None
         """Why the attempt is over, if it is."""
-        self.bulk_joined = False
-        self.heard_at_s = loop.time()
-        """When the source last sent something, by the event loop's clock."""
+        self.heard_at_s = time.monotonic()
+        """When the source last sent something whole."""
         self._migration_id = migration_id
         self._host = host
         self._loop = loop
         self._backed = np.zeros(-(-slot.memory.n_pages // _REGION_PAGES), np.bool_)
-        self._pages = 0
-        self._checksum_sum = 0
         self._final: migration_pb2.Final | None = None
         self._all_here = asyncio.Event()
 
-    async def take(self, wire: bytes) -> CheckedFrame:
-        """Check the next frame and write it to memory. Raises FrameError, with nothing written."""
+    # --- lanes ----------------------------------------------------------------------------------------
+
+    def lane_ended(self, lane: ArrivingLane, refusal: Refusal) -> None:
+        """Nothing of it is written any more. Of option smb, the others go on."""
+        lane.ended.set()
+        living = any(not other.ended.is_set() for other in self.lanes.values())
+        if self.option is not TransportOption.SMB or not living:
+            self.fail(refusal)
+
+    async def close_lane(self, number: int) -> int:
+        """End a lane; returns how many of its frames were written. Raises FerryError."""
+        lane = self.lanes.get(number)
+        if lane is None or self.option is not TransportOption.SMB:
+            raise FerryError(refused("lanes", f"there is no lane {number} that could be closed"))
+        if not lane.joined:
+            lane.joined = True  # nobody joins it any more
+            self.lane_ended(lane, failed("the source has closed every lane"))
+        if not lane.close_wanted.done():
+            lane.close_wanted.set_result(None)
+        await lane.ended.wait()
+        return lane.frames
+
+    # --- frames ---------------------------------------------------------------------------------------
+
+    async def take(self, lane: ArrivingLane, wire: bytes) -> CheckedFrame:
+        """Check the lane's next frame and write it; ``count`` is due. Raises FrameError, nothing written."""
         if self.phase is not Phase.RECEIVING:
             raise FrameError("a frame came after the last one")
-        frame = await self._checked(decode(wire))
+        frame = await self._checked(decode(wire), lane.frames)
         await self._write(frame)
-        self.frames += 1
-        self._pages += frame.pages
-        self._checksum_sum = (self._checksum_sum + frame.checksum) % 2**64
-        self.heard_at_s = self._loop.time()
-        self._check_if_all_here()
         return frame
 
-    async def _checked(self, frame: PageFrame) -> CheckedFrame:
-        checking = partial(check, frame, sequence=self.frames, pages_in_memory=self.slot.memory.n_pages)
+    async def _checked(self, frame: PageFrame, sequence: int) -> CheckedFrame:
+        checking = partial(check, frame, sequence=sequence, pages_in_memory=self.slot.memory.n_pages)
         if frame.lz4_checksum is None:
             return checking()
         # Decoding takes a few milliseconds and lets go of the interpreter.
         return await asyncio.to_thread(checking)
+
+    def count(self, lane: ArrivingLane, frame: CheckedFrame) -> None:
+        """The frame is written, and is about to be acknowledged."""
+        lane.count(frame.pages, frame.checksum)
+        self.heard_at_s = time.monotonic()
+        self._check_if_all_here()
+
+    def counted_in_thread(self) -> None:
+        """A lane has counted a frame in its own thread. For that thread."""
+        self.heard_at_s = time.monotonic()
+        if self._final is not None:
+            self._loop.call_soon_threadsafe(self._check_if_all_here)
 
     async def _write(self, frame: CheckedFrame) -> None:
         memory = self.slot.memory
@@ -102,9 +176,21 @@ class Receiver:
             else:
                 # Scattered pages may each cost the kernel a huge page, 256 of them a second on a machine that
                 # has to fetch memory from its hypervisor. Leases are renewed on this event loop meanwhile.
-                await asyncio.to_thread(memory.pages.__setitem__, written, frame.rows)
+                await self._scatter_in_thread(frame)
                 self._backed[regions] = True
         memory.touched[written] = True
+
+    async def _scatter_in_thread(self, frame: CheckedFrame) -> None:
+        with self.gate.writing() as may:
+            if not may:
+                raise FrameError("a frame came after the last one")
+            pages = self.slot.memory.pages
+            work = self._loop.run_in_executor(None, pages.__setitem__, frame.page_indices, frame.rows)
+            try:
+                await asyncio.shield(work)
+            finally:
+                # A lane that is closed has ended only once its last frame is written.
+                await asyncio.wait({work})
 
     async def take_final(self, final: migration_pb2.Final) -> None:
         """Wait for every frame that the source has sent. Raises FerryError if what came is not that."""
@@ -118,20 +204,27 @@ class Receiver:
         self._final = final
         self._check_if_all_here()
         await self._all_here.wait()
-        came = (self.frames, self._pages, self._checksum_sum)
-        sent = (final.frames, final.pages, final.checksum)
-        if came != sent:
+        lanes = self.lanes.values()
+        frames, pages = sum(lane.frames for lane in lanes), sum(lane.pages for lane in lanes)
+        checksum_sum = sum(lane.checksum_sum for lane in lanes) % 2**64
+        if (frames, pages, checksum_sum) != (final.frames, final.pages, final.checksum):
             raise FerryError(
                 failed(
-                    f"{self.frames} frames with {self._pages} pages came, where the source sent "
+                    f"{frames} frames with {pages} pages came, where the source sent "
                     f"{final.frames} with {final.pages}, or their checksums differ"
                 )
             )
 
     def _check_if_all_here(self) -> None:
-        if self.phase is Phase.RECEIVING and self._final is not None and self.frames >= self._final.frames:
+        if self.phase is not Phase.RECEIVING or self._final is None:
+            return
+        if sum(lane.frames for lane in self.lanes.values()) < self._final.frames:
+            return
+        if self.gate.shut_if_idle():
             self.phase = Phase.CHECKING
             self._all_here.set()
+        else:
+            self.fail(failed("the source sent pages beyond those that it announced as the last"))
 
     def become_ready(self, device_state: bytes) -> None:
         """READY, unless the attempt has ended meanwhile."""
@@ -146,8 +239,10 @@ class Receiver:
             self._host.failed(self._migration_id, refusal)
 
     def end(self, refusal: Refusal) -> None:
-        """Have both streams end, and write nothing any more."""
+        """Have all streams end, and write nothing any more: the memory may be closed afterwards."""
+        self.phase = Phase.OVER
         if not self.ended.done():
             self.refusal = refusal
             self.ended.set_result(None)
-        self.phase = Phase.OVER
+            self.on_end()
+            self.gate.shut(_LAST_WRITE_S_MAX)

@@ -18,33 +18,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.clocks import machine_boot_id
-from ferry_agent.migration.compression import Compressor
 from ferry_agent.migration.copier import Copied, PageCopier
 from ferry_agent.migration.digest import memory_digest
 from ferry_agent.migration.figures import MoveRecord
 from ferry_agent.migration.link import SourceLink
-from ferry_agent.migration.ports import MoveFailed, SourceHost
+from ferry_agent.migration.ports import MoveFailed, SourceHost, WireOf, unshaped
 from ferry_agent.migration.protocol import PROGRESS_INTERVAL_S
+from ferry_agent.migration.transports.choice import effective_option, make_transport
+from ferry_agent.migration.transports.transport import PassKind, SentPages, Transport
 from ferry_host import convergence
 from ferry_types.errors import FerryError, Refusal, failed, refused
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX
 from ferry_types.messages import BeginOutgoing, MigrationProgress
-from ferry_types.migrations import HandOffTimes, MigrationFigures, TransportOption
+from ferry_types.migrations import HandOffTimes, MigrationFigures
 
 
 class AwaitingOutcome:
     """A move whose final copy was sent; the guest is paused at the source until the outcome is known."""
 
-    def __init__(self, link: SourceLink, copier: PageCopier, record: MoveRecord, *, verify: bool) -> None:
+    def __init__(
+        self, link: SourceLink, transport: Transport, copier: PageCopier, record: MoveRecord, *, verify: bool
+    ) -> None:
         self._link = link
+        self._transport = transport
         self._copier = copier
         self._record = record
         self._verify = verify
 
     async def lost(self) -> Refusal:
         """Return, with the reason, once a stream broke. That proves nothing about the outcome."""
-        return await asyncio.shield(self._link.broken)
+        return await asyncio.shield(self._link.breakage.reason)
 
     def figures(
         self, first_quantum_at_s: float | None, hand_off: HandOffTimes | None = None
@@ -67,7 +72,7 @@ class AwaitingOutcome:
 
     async def close(self) -> None:
         """End the streams and give the marks back: if the move was aborted, the guest runs on here."""
-        await self._link.close()
+        await asyncio.gather(self._link.close(), self._transport.close())
         self._copier.give_back()
 
 
@@ -82,6 +87,7 @@ class OutgoingMove:
         *,
         least_recently_used_first: bool,
         boot_id: str | None = None,
+        wire_of: WireOf = unshaped,
     ) -> None:
         self._order = order
         self._memory = memory
@@ -89,11 +95,13 @@ class OutgoingMove:
         self._least_recently_used_first = least_recently_used_first
         self._boot_id = machine_boot_id() if boot_id is None else boot_id
         self._policy = convergence.Policy.of(order.options)
-        self._link = SourceLink(order)
-        self._compressor = (
-            Compressor(self._link) if order.options.option is TransportOption.COMPRESSION else None
+        self._breakage = Breakage(order)
+        self._link = SourceLink(order, self._breakage)
+        sent_pages = SentPages(memory.n_pages)
+        self._transport = make_transport(
+            order, memory, sent_pages, self._breakage, wire_of, self._link.close_lane
         )
-        self._copier = PageCopier(memory, self._link, self._compressor)
+        self._copier = PageCopier(memory, self._transport, sent_pages)
         self._record = MoveRecord()
         self._digest: asyncio.Future[bytes] | None = None
         self._final_permitted = False
@@ -109,7 +117,7 @@ class OutgoingMove:
         """
         try:
             await self._host.reach("source.connecting")
-            await self._link.open(self._memory.n_pages, self._boot_id)
+            await self._open()
             try:
                 await self._hand_over_unless_broken()
             finally:
@@ -120,13 +128,17 @@ class OutgoingMove:
         except BaseException:
             await self._abandon()
             raise
-        finally:
-            if self._compressor is not None:
-                self._compressor.close()
-        return AwaitingOutcome(self._link, self._copier, self._record, verify=self._order.options.verify)
+        verify = self._order.options.verify
+        return AwaitingOutcome(self._link, self._transport, self._copier, self._record, verify=verify)
+
+    async def _open(self) -> None:
+        self._transport.connect()
+        option, lanes = effective_option(self._order), self._transport.lanes
+        accept = await self._link.open(self._memory.n_pages, self._boot_id, option, lanes)
+        await self._transport.open(accept)
 
     async def _abandon(self) -> None:
-        await self._link.close()
+        await asyncio.gather(self._link.close(), self._transport.close())
         if self._digest is not None:
             await asyncio.wait({self._digest})  # its thread reads guest memory
         self._copier.give_back()
@@ -135,10 +147,10 @@ class OutgoingMove:
         """Notice broken streams also while waiting for the coordinator, the guest or a failpoint."""
         work = asyncio.create_task(self._hand_over())
         try:
-            either: tuple[asyncio.Future[Any], ...] = (work, self._link.broken)
+            either: tuple[asyncio.Future[Any], ...] = (work, self._breakage.reason)
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not work.done() and not self._final_permitted:
-                raise FerryError(self._link.broken.result())
+                raise FerryError(self._breakage.reason.result())
             await work
         finally:
             work.cancel()
@@ -163,11 +175,11 @@ class OutgoingMove:
         try:
             await self._send_end(device_state)
         except FerryError as error:
-            self._link.break_off(error.refusal)
+            self._breakage.break_off(error.refusal)
 
     async def _send_end(self, device_state: bytes) -> None:
         self._record.final_sent_at_s = time.monotonic()  # before: the target may have it sooner than we go on
-        await self._link.send_final(device_state)
+        await self._link.send_final(self._transport.tally, device_state)
         if self._digest is not None:
             await self._link.send_digest(await self._digest)
         await self._host.reach("source.final_sent")
@@ -179,7 +191,7 @@ class OutgoingMove:
         indices = self._copier.take_touched()
         if self._least_recently_used_first:
             indices = await asyncio.to_thread(self._copier.least_recently_used_first, indices)
-        await self._copy_pass(indices)
+        await self._copy_pass(PassKind.FIRST, indices)
         await self._host.reach("source.copying")
         while (decision := self._decide()).action is convergence.Action.CONTINUE:
             await self._copy_next(decision)
@@ -196,7 +208,7 @@ class OutgoingMove:
 
     async def _copy_next(self, decision: convergence.Decision) -> None:
         self._throttle(decision.throttle_percent)
-        await self._copy_pass(self._copier.take_dirty())
+        await self._copy_pass(PassKind.CHASE, self._copier.take_dirty())
 
     def _stop_copying(self, decision: convergence.Decision) -> None:
         self._record.explanation = decision.explanation
@@ -215,40 +227,36 @@ class OutgoingMove:
             self._record.passes, dirty_pages, self._record.rate_bytes_per_s, self._policy
         )
 
-    async def _copy_pass(self, indices: NDArray[np.int64]) -> None:
+    async def _copy_pass(self, kind: PassKind, indices: NDArray[np.int64]) -> None:
         began_at_s = time.monotonic()
-        bytes_before = self._bytes_copied()
+        tally = self._transport.tally
+        bytes_before = tally.bytes_copied
         pass_index = len(self._record.passes) + 1
 
         def on_progress(pages_done: int) -> None:
             now_s = time.monotonic()
             if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
-                rate_bytes_per_s = (self._bytes_copied() - bytes_before) / (now_s - began_at_s)
+                rate_bytes_per_s = (tally.bytes_copied - bytes_before) / (now_s - began_at_s)
                 self._report(pass_index, pages_done, len(indices), rate_bytes_per_s)
 
-        copied = await self._copy(indices, on_progress)
-        await self._copier.settle()
+        copied = await self._copy(kind, indices, on_progress)
         self._record.add_pass(
             copied, time.monotonic() - began_at_s, self._memory.dirty.count(), self._throttle_percent
         )
         self._report(pass_index, len(indices), len(indices), self._record.rate_bytes_per_s)
 
     async def _copy_last(self, paused_at_s: float) -> None:
-        if self._compressor is not None:
-            self._compressor.in_pause = True
-        copied = await self._copy(self._copier.take_dirty(), lambda _pages_done: None)
+        dirty = self._copier.take_dirty()
+        copied = await self._copy(PassKind.LAST, dirty, lambda _pages_done: None)
         dirty_pages = self._memory.dirty.count()
         assert dirty_pages == 0, f"{dirty_pages} pages were dirtied after the pause"
         self._record.set_final(copied, time.monotonic() - paused_at_s)
 
-    def _bytes_copied(self) -> int:
-        """What has arrived, and what did not have to travel for it."""
-        return self._link.bytes_acked + (self._compressor.saved_bytes if self._compressor else 0)
-
-    async def _copy(self, indices: NDArray[np.int64], on_progress: Callable[[int], None]) -> Copied:
-        copied = await self._copier.copy(indices, on_progress)
-        if self._compressor is not None:
-            self._record.compression = self._compressor.explanation()
+    async def _copy(
+        self, kind: PassKind, indices: NDArray[np.int64], on_progress: Callable[[int], None]
+    ) -> Copied:
+        copied = await self._copier.copy(kind, indices, on_progress)
+        self._record.compression = self._transport.explanation()
         return copied
 
     def _report(self, pass_index: int, pages_done: int, pages_total: int, rate_bytes_per_s: float) -> None:

@@ -1,9 +1,10 @@
-"""The target's servicer: two streams for each arriving VM, joined by migration id and token."""
+"""The target's servicer: a control stream and lanes for each arriving VM, joined by id and token."""
 
 import asyncio
 import hmac
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
@@ -12,10 +13,15 @@ from ferry.v1 import migration_pb2
 from ferry_agent.migration import protocol
 from ferry_agent.migration.clocks import machine_boot_id
 from ferry_agent.migration.digest import memory_digest
+from ferry_agent.migration.direct_target import DirectLanes, ListenHost, loopback
 from ferry_agent.migration.frame_codec import FrameError, decode
-from ferry_agent.migration.ports import TargetHost
-from ferry_agent.migration.receiver import Phase, Receiver
+from ferry_agent.migration.ports import TargetHost, WireOf, unshaped
+from ferry_agent.migration.receiver import ArrivingLane, Phase, Receiver
+from ferry_agent.migration.transports.lanes import LANES_MAX
+from ferry_agent.network.delay import DelayLine
 from ferry_types.errors import FerryError, Refusal, failed, refused
+from ferry_types.links import MTU_BYTES_MAX, MTU_BYTES_MIN, MTU_STANDARD
+from ferry_types.migrations import TransportOption
 
 _SERVICE = migration_pb2.DESCRIPTOR.services_by_name["Migration"]
 
@@ -26,8 +32,18 @@ _BulkContext = grpc.aio.ServicerContext[bytes, migration_pb2.BulkAck]
 class MigrationServicer:
     """Receives memory into the slots that the host keeps. Frames are hostile until proved otherwise."""
 
-    def __init__(self, host: TargetHost, *, boot_id: str | None = None) -> None:
+    def __init__(
+        self,
+        host: TargetHost,
+        *,
+        boot_id: str | None = None,
+        wire_of: WireOf = unshaped,
+        listen_host: ListenHost = loopback,
+    ) -> None:
+        """``listen_host``: where raw connections to a NIC of this host are awaited."""
         self._host = host
+        self._wire_of = wire_of
+        self._listen_host = listen_host
         self._boot_id = machine_boot_id() if boot_id is None else boot_id
         self._receivers: dict[str, Receiver] = {}
 
@@ -50,10 +66,9 @@ class MigrationServicer:
         server.add_generic_rpc_handlers((handler,))
 
     def drop(self, migration_id: str) -> None:
-        """End the streams of a move that the host has dropped; no other frame is written to its memory.
+        """End the streams of a move that the host has dropped; nothing is written to its memory any more.
 
-        A thread that hashes the memory or writes one frame may be at it for a moment longer: memory that was
-        closed bears that.
+        A thread that hashes the memory may be at it for a moment longer: memory that was closed bears that.
         """
         receiver = self._receivers.get(migration_id)
         if receiver is not None:
@@ -70,7 +85,7 @@ class MigrationServicer:
         receiver = self._admit(hello)
         self._receivers[hello.migration_id] = receiver
         try:
-            await self._attend(receiver, self._converse(receiver, context))
+            await self._attend(receiver, self._converse(receiver, context), receiver.fail)
         finally:
             receiver.fail(_cut_off("control"))
             receiver.end(failed("the move's control stream has ended"))
@@ -103,23 +118,54 @@ class MigrationServicer:
                     + ", this host expects {} under epoch {} with {}".format(*expected),
                 )
             )
-        return Receiver(hello.migration_id, slot, self._host, verify=hello.verify)
+        option, lanes = self._offered(hello)
+        return Receiver(hello.migration_id, slot, self._host, verify=hello.verify, option=option, lanes=lanes)
+
+    def _offered(self, hello: migration_pb2.MigrationHello) -> tuple[TransportOption, list[ArrivingLane]]:
+        """What the source will send pages on. Raises FerryError."""
+        numbers = [lane.number for lane in hello.lanes]
+        if hello.option not in list(TransportOption):
+            raise FerryError(
+                refused("performance option", f"option {hello.option!r} of the source is unknown here")
+            )
+        single = hello.option in (TransportOption.TCPIP, TransportOption.COMPRESSION)
+        if not 1 <= len(numbers) <= (1 if single else LANES_MAX) or len(set(numbers)) != len(numbers):
+            raise FerryError(refused("lanes", f"the source offers lanes {numbers} for option {hello.option}"))
+        return TransportOption(hello.option), [self._arriving(lane) for lane in hello.lanes]
+
+    def _arriving(self, lane: migration_pb2.Lane) -> ArrivingLane:
+        mtu = lane.mtu or MTU_STANDARD
+        if not MTU_BYTES_MIN <= mtu <= MTU_BYTES_MAX:
+            raise FerryError(failed(f"the source offers lane {lane.number} with an MTU of {mtu} bytes"))
+        return ArrivingLane(lane.number, lane.target_nic, self._wire_of(lane.target_nic, mtu))
 
     async def _converse(self, receiver: Receiver, context: _ControlContext) -> None:
+        if receiver.option is not TransportOption.DIRECT:
+            await self._accept(context, ())
+            await self._see_through(receiver, context)
+            return
+        async with DirectLanes(receiver, self._host, self._listen_host) as lanes:
+            await self._accept(context, lanes.offers)
+            await self._see_through(receiver, context)
+
+    async def _accept(
+        self, context: _ControlContext, direct_lanes: Sequence[migration_pb2.DirectLane]
+    ) -> None:
         accept = migration_pb2.MigrationAccept(
-            protocol_version=protocol.PROTOCOL_VERSION, boot_id=self._boot_id, takes_lz4=True
+            protocol_version=protocol.PROTOCOL_VERSION,
+            boot_id=self._boot_id,
+            takes_lz4=True,
+            direct_lanes=direct_lanes,
         )
         await context.write(migration_pb2.ControlFromTarget(accept=accept))
-        while (message := await _next_message(receiver, context)).HasField("clock_probe"):
-            reading = migration_pb2.ClockReading(
-                source_sent_at_s=message.clock_probe.source_sent_at_s, target_at_s=time.monotonic()
-            )
-            await context.write(migration_pb2.ControlFromTarget(clock_reading=reading))
-        if not message.HasField("final"):
-            raise FerryError(failed("the source sent something else where Final was due"))
+
+    async def _see_through(self, receiver: Receiver, context: _ControlContext) -> None:
+        while not (message := await _next_message(receiver, context)).HasField("final"):
+            await context.write(await _answer(receiver, message))
         await receiver.take_final(message.final)
         if receiver.verify:
             await _verify(receiver, context)
+        await asyncio.sleep(max(lane.wire.latency_s for lane in receiver.lanes.values()))
         await self._host.reach("target.before_ready")
         receiver.become_ready(message.final.device_state)
         # The source keeps its streams open until it knows the outcome, and has nothing more to say.
@@ -132,13 +178,19 @@ class MigrationServicer:
         opening = await _first_message(context)
         if not isinstance(opening, bytes):
             raise FerryError(failed("a bulk stream ended without a frame"))
-        receiver = self._join(opening)
-        try:
-            await self._attend(receiver, self._receive(receiver, opening, context))
-        finally:
-            receiver.fail(_cut_off("bulk"))
+        receiver, lane = self._join(opening)
+        reason = _cut_off("bulk")
 
-    def _join(self, opening: bytes) -> Receiver:
+        def note(refusal: Refusal) -> None:
+            nonlocal reason
+            reason = refusal
+
+        try:
+            await self._attend(receiver, self._receive(receiver, lane, opening, context), note, lane)
+        finally:
+            receiver.lane_ended(lane, reason)
+
+    def _join(self, opening: bytes) -> tuple[Receiver, ArrivingLane]:
         try:
             frame = decode(opening)
         except FrameError as error:
@@ -147,34 +199,50 @@ class MigrationServicer:
         # One answer for all cases: who does not hold the token learns nothing about moves under way.
         if receiver is None or not _equal(receiver.slot.token.encode(), bytes(frame.token)):
             raise FerryError(refused("migration token", "no move with that id and token is open here"))
-        if receiver.bulk_joined:
-            raise FerryError(refused("one attempt", "the move has its bulk stream already"))
-        receiver.bulk_joined = True
-        return receiver
+        lane = receiver.lanes.get(frame.lane)
+        if lane is None or receiver.option is TransportOption.DIRECT:
+            raise FerryError(refused("lanes", f"the move has no bulk stream {frame.lane}"))
+        if lane.joined:
+            raise FerryError(refused("one attempt", f"the move has its bulk stream {lane.number} already"))
+        lane.joined = True
+        return receiver, lane
 
-    async def _receive(self, receiver: Receiver, opening: bytes, context: _BulkContext) -> None:
-        await receiver.take(opening)
-        await context.write(migration_pb2.BulkAck(frames=receiver.frames))
+    async def _receive(
+        self, receiver: Receiver, lane: ArrivingLane, opening: bytes, context: _BulkContext
+    ) -> None:
+        ack_every_frames = max(1, protocol.ACK_EVERY_FRAMES // len(receiver.lanes))
+        receiver.count(lane, await receiver.take(lane, opening))
+        await context.write(migration_pb2.BulkAck(frames=lane.frames))
         await self._host.reach("target.receiving")
-        acked = receiver.frames
-        while isinstance(wire := await context.read(), bytes):
-            frame = await receiver.take(wire)
-            if not frame.full or receiver.frames - acked >= protocol.ACK_EVERY_FRAMES:
-                acked = receiver.frames
-                await context.write(migration_pb2.BulkAck(frames=acked))
+        acked = lane.frames
+        async with _acknowledging(lane, context) as acknowledge:
+            while isinstance(wire := await context.read(), bytes):
+                frame = await receiver.take(lane, wire)
+                await lane.wire.pass_bytes(len(wire))
+                receiver.count(lane, frame)
+                if not frame.full or lane.frames - acked >= ack_every_frames:
+                    acked = lane.frames
+                    await acknowledge(acked)
 
     # --- both -----------------------------------------------------------------------------------------
 
-    async def _attend(self, receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
-        """Carry on with one stream until it ends, the attempt ends, or the source falls silent.
+    async def _attend(
+        self,
+        receiver: Receiver,
+        work: Coroutine[Any, Any, None],
+        on_failure: Callable[[Refusal], None],
+        lane: ArrivingLane | None = None,
+    ) -> None:
+        """Carry on with one stream until it, its lane or the attempt ends, or the source falls silent.
 
         Raises FerryError with the reason if the attempt is over.
         """
         task = asyncio.create_task(work)
+        ends: set[asyncio.Future[None]] = {receiver.ended} | ({lane.close_wanted} if lane else set())
         try:
-            while not task.done() and not receiver.ended.done():
+            while not task.done() and not any(end.done() for end in ends):
                 await asyncio.wait(
-                    {task, receiver.ended},
+                    {task, *ends},
                     timeout=_silence_left_s(receiver),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
@@ -187,7 +255,7 @@ class MigrationServicer:
             receiver.fail(refusal)
             raise FerryError(refusal) from error
         except FerryError as error:
-            receiver.fail(error.refusal)
+            on_failure(error.refusal)
             raise
         finally:
             task.cancel()
@@ -209,8 +277,50 @@ async def _next_message(receiver: Receiver, context: _ControlContext) -> migrati
     message = await context.read()
     if not isinstance(message, migration_pb2.ControlFromSource):
         raise FerryError(_cut_off("control"))
-    receiver.heard_at_s = asyncio.get_running_loop().time()
+    receiver.heard_at_s = time.monotonic()
     return message
+
+
+async def _answer(
+    receiver: Receiver, message: migration_pb2.ControlFromSource
+) -> migration_pb2.ControlFromTarget:
+    """To what a source may say before Final. Raises FerryError for anything else."""
+    if message.HasField("clock_probe"):
+        reading = migration_pb2.ClockReading(
+            source_sent_at_s=message.clock_probe.source_sent_at_s, target_at_s=time.monotonic()
+        )
+        return migration_pb2.ControlFromTarget(clock_reading=reading)
+    if message.HasField("close_lane"):
+        number = message.close_lane.number
+        closed = migration_pb2.LaneClosed(number=number, frames=await receiver.close_lane(number))
+        return migration_pb2.ControlFromTarget(lane_closed=closed)
+    raise FerryError(failed("the source sent something else where Final was due"))
+
+
+@asynccontextmanager
+async def _acknowledging(
+    lane: ArrivingLane, context: _BulkContext
+) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Yields what acknowledges so many frames, as late as they arrive by the NIC's latency."""
+
+    async def write(frames: int) -> None:
+        await context.write(migration_pb2.BulkAck(frames=frames))
+
+    if not lane.wire.latency_s:
+        yield write
+        return
+    line = DelayLine[int](lane.wire.latency_s)
+
+    async def deliver() -> None:
+        while True:
+            await write(await line.get())
+
+    delivering = asyncio.create_task(deliver())
+    try:
+        yield line.put
+    finally:
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
 
 
 async def _verify(receiver: Receiver, context: _ControlContext) -> None:
@@ -224,7 +334,7 @@ def _silence_left_s(receiver: Receiver) -> float | None:
     """None where the source is not expected to speak."""
     if receiver.phase is not Phase.RECEIVING:
         return None
-    return max(0.0, receiver.heard_at_s + protocol.SILENCE_S_MAX - asyncio.get_running_loop().time())
+    return max(0.0, receiver.heard_at_s + protocol.SILENCE_S_MAX - time.monotonic())
 
 
 def _equal(token: bytes, other: bytes) -> bool:

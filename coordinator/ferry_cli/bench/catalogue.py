@@ -9,6 +9,8 @@ PEERS: dict[str, PeerFactory] = {
     "qemu": QemuPeer,
     "qemu-multifd": QemuMultifdPeer,
     "grpc": lambda: PairPeer("grpc", "ferry_cli.bench.grpc_peer"),
+    "grpc-2": lambda: PairPeer("grpc-2", "ferry_cli.bench.grpc_peer", streams=2),
+    "grpc-4": lambda: PairPeer("grpc-4", "ferry_cli.bench.grpc_peer", streams=4),
     "socket": lambda: PairPeer("socket", "ferry_cli.bench.socket_peer"),
 }
 

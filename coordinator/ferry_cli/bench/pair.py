@@ -1,7 +1,7 @@
 """Peers that are two processes of this interpreter: both sides of their conversation with the bench.
 
-Both are one module, started as `python -m MODULE target MEMORY_BYTES` and
-`python -m MODULE source MEMORY_BYTES CONTENTS PORT`. They talk in lines:
+Both are one module, started as `python -m MODULE target MEMORY_BYTES [STREAMS]` and
+`python -m MODULE source MEMORY_BYTES CONTENTS PORT [STREAMS]`. They talk in lines:
 
     target                                      source
     `listening PORT`
@@ -40,8 +40,10 @@ class PairPeer:
     knows it.
     """
 
-    def __init__(self, name: str, module: str) -> None:
+    def __init__(self, name: str, module: str, *, streams: int = 1) -> None:
+        """``streams``: over how many connections a module that can do so moves the memory."""
         self.name = name
+        self._streams = (str(streams),) if streams > 1 else ()
         self._argv = (sys.executable, "-m", module)
         self._contents = Path("CONTENTS")
         self._memory_bytes = 0
@@ -84,10 +86,11 @@ class PairPeer:
         """Nothing outlives a run."""
 
     def _target_argv(self) -> tuple[str, ...]:
-        return (*self._argv, "target", str(self._memory_bytes))
+        return (*self._argv, "target", str(self._memory_bytes), *self._streams)
 
     def _source_argv(self, port: str) -> tuple[str, ...]:
-        return (*self._argv, "source", str(self._memory_bytes), str(self._contents), port)
+        contents = str(self._contents)
+        return (*self._argv, "source", str(self._memory_bytes), contents, port, *self._streams)
 
 
 async def _expect(process: Child, word: str) -> str:
@@ -102,6 +105,7 @@ class TargetArguments(NamedTuple):
     """Command line of a target."""
 
     memory_bytes: int
+    streams: int = 1
 
 
 class SourceArguments(NamedTuple):
@@ -110,6 +114,7 @@ class SourceArguments(NamedTuple):
     memory_bytes: int
     contents: Path
     port: int
+    streams: int = 1
 
 
 def begin() -> TargetArguments | SourceArguments:
@@ -117,12 +122,12 @@ def begin() -> TargetArguments | SourceArguments:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_buffers()
     match sys.argv[1:]:
-        case ["target", memory_bytes]:
-            return TargetArguments(int(memory_bytes))
-        case ["source", memory_bytes, contents, port]:
-            return SourceArguments(int(memory_bytes), Path(contents), int(port))
+        case ["target", memory_bytes, *streams] if len(streams) <= 1:
+            return TargetArguments(int(memory_bytes), *map(int, streams))
+        case ["source", memory_bytes, contents, port, *streams] if len(streams) <= 1:
+            return SourceArguments(int(memory_bytes), Path(contents), int(port), *map(int, streams))
         case _:
-            sys.exit("usage: target MEMORY_BYTES | source MEMORY_BYTES CONTENTS PORT")
+            sys.exit("usage: target MEMORY_BYTES [STREAMS] | source MEMORY_BYTES CONTENTS PORT [STREAMS]")
 
 
 def say(*words: object) -> None:

@@ -30,7 +30,8 @@ def bench_migrate(
     option: Annotated[TransportOption, typer.Option(help="How memory is sent.")] = TransportOption.TCPIP,
     runs: Annotated[int, typer.Option(min=1, max=10_000, help="Moves that count.")] = 5,
     against: Annotated[
-        str, typer.Option(metavar="PEER,...", help="Others: qemu, qemu-multifd, grpc, socket.")
+        str,
+        typer.Option(metavar="PEER,...", help="Others: qemu, qemu-multifd, grpc, grpc-2, grpc-4, socket."),
     ] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:

@@ -255,7 +255,9 @@ def migrate_vm(
     name: VmArgument,
     to: Annotated[str, typer.Option(metavar="NODE|best", help="The target.")] = "best",
     kind: Annotated[MigrationType, typer.Option("--type", help="live: the VM runs on.")] = MigrationType.LIVE,
-    option: Annotated[TransportOption, typer.Option(help="How memory is sent.")] = TransportOption.TCPIP,
+    option: Annotated[
+        TransportOption | None, typer.Option(help="How memory is sent; else as the source host prefers.")
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare all memory at the hand-off.")] = False,
     pass_limit: Annotated[
         int, typer.Option(min=1, max=PASS_LIMIT_MAX, help="Passes over memory before the switch is forced.")

@@ -1146,6 +1146,7 @@ class MigrationRecord(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     ESTIMATE_FIELD_NUMBER: _builtins.int
     ESTIMATE_REASON_FIELD_NUMBER: _builtins.int
+    OPTION_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     vm: _builtins.str
     source: _builtins.str
@@ -1165,6 +1166,8 @@ class MigrationRecord(_message.Message):
     """over which its pages go; empty until then, and between hosts without NICs"""
     estimate_reason: _builtins.str
     """why a dry run has none, in words"""
+    option_reason: _builtins.str
+    """why it takes another option than was wished, in words"""
     @_builtins.property
     def options(self) -> _common_pb2.MigrationOptions: ...
     @_builtins.property
@@ -1193,10 +1196,11 @@ class MigrationRecord(_message.Message):
         network: _builtins.str = ...,
         estimate: _common_pb2.MoveEstimate | None = ...,
         estimate_reason: _builtins.str = ...,
+        option_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "figures", b"figures", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "estimate", b"estimate", "estimate_reason", b"estimate_reason", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "network", b"network", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "estimate", b"estimate", "estimate_reason", b"estimate_reason", "figures", b"figures", "id", b"id", "memory_bytes", b"memory_bytes", "network", b"network", "option_reason", b"option_reason", "options", b"options", "reason", b"reason", "requested_at_us", b"requested_at_us", "source", b"source", "state", b"state", "target", b"target", "total_s", b"total_s", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -133,6 +133,7 @@ class Capacity(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     NICS_FIELD_NUMBER: _builtins.int
     TEAMS_FIELD_NUMBER: _builtins.int
+    MIGRATION_OPTION_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """what VMs may use on this host"""
     processors: _builtins.int
@@ -142,6 +143,8 @@ class Capacity(_message.Message):
     """of Active Directory"""
     level: _builtins.str
     """the Windows release that it plays (2012r2); empty: its cluster's"""
+    migration_option: _builtins.str
+    """how VMs leave it unless a move says otherwise; absent: tcpip"""
     @_builtins.property
     def processor(self) -> Global___Processor: ...
     @_builtins.property
@@ -164,12 +167,15 @@ class Capacity(_message.Message):
         level: _builtins.str = ...,
         nics: _abc.Iterable[Global___Nic] | None = ...,
         teams: _abc.Iterable[Global___Team] | None = ...,
+        migration_option: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["processor", b"processor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "migration_option", b"migration_option", "processor", b"processor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "nics", b"nics", "processor", b"processor", "processors", b"processors", "switches", b"switches", "teams", b"teams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "migration_option", b"migration_option", "nics", b"nics", "processor", b"processor", "processors", b"processors", "switches", b"switches", "teams", b"teams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__migration_option: _TypeAlias = _typing.Literal["migration_option"]  # noqa: Y015
+    _WhichOneofArgType__migration_option: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__migration_option) -> _WhichOneofReturnType__migration_option | None: ...
 
 Global___Capacity: _TypeAlias = Capacity  # noqa: Y015
 
@@ -442,7 +448,7 @@ class MigrationOptions(_message.Message):
     type: _builtins.str
     """live"""
     option: _builtins.str
-    """tcpip | compression"""
+    """tcpip | compression | smb | direct; absent: what the source prefers"""
     verify: _builtins.bool
     """hash all memory on both sides at the hand-off"""
     pass_limit: _builtins.int
@@ -459,7 +465,7 @@ class MigrationOptions(_message.Message):
         self,
         *,
         type: _builtins.str = ...,
-        option: _builtins.str = ...,
+        option: _builtins.str | None = ...,
         verify: _builtins.bool = ...,
         pass_limit: _builtins.int = ...,
         blackout_allowed_s: _builtins.float = ...,
@@ -467,11 +473,13 @@ class MigrationOptions(_message.Message):
         switch_at_minimum: _builtins.bool = ...,
         abort_over_blackout: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_option", b"_option", "option", b"option"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_over_blackout", b"abort_over_blackout", "blackout_allowed_s", b"blackout_allowed_s", "option", b"option", "pass_limit", b"pass_limit", "switch_at_minimum", b"switch_at_minimum", "throttle", b"throttle", "type", b"type", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_option", b"_option", "abort_over_blackout", b"abort_over_blackout", "blackout_allowed_s", b"blackout_allowed_s", "option", b"option", "pass_limit", b"pass_limit", "switch_at_minimum", b"switch_at_minimum", "throttle", b"throttle", "type", b"type", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__option: _TypeAlias = _typing.Literal["option"]  # noqa: Y015
+    _WhichOneofArgType__option: _TypeAlias = _typing.Literal["_option", b"_option"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__option) -> _WhichOneofReturnType__option | None: ...
 
 Global___MigrationOptions: _TypeAlias = MigrationOptions  # noqa: Y015
 

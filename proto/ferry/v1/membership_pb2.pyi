@@ -1043,20 +1043,24 @@ class Route(_message.Message):
     SOURCE_NIC_FIELD_NUMBER: _builtins.int
     TARGET_NIC_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
     source_nic: _builtins.str
     target_nic: _builtins.str
     address: _builtins.str
     """host:port on which the target listens there"""
+    mtu: _builtins.int
+    """bytes of a packet that both ends take"""
     def __init__(
         self,
         *,
         source_nic: _builtins.str = ...,
         target_nic: _builtins.str = ...,
         address: _builtins.str = ...,
+        mtu: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "source_nic", b"source_nic", "target_nic", b"target_nic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mtu", b"mtu", "source_nic", b"source_nic", "target_nic", b"target_nic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

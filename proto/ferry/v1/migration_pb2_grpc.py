@@ -57,7 +57,7 @@ class MigrationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Bulk(self, request_iterator, context):
-        """Page frames; answered by acknowledgements that bound what is in flight.
+        """One lane: page frames, answered by acknowledgements that bound what is in flight.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -124,9 +124,11 @@ async def test_migrate_asks_and_waits_for_the_end(ferry: Any, cluster: Any, move
     request = cluster.requests[0]
     assert (request.vm, request.to, request.dry_run) == ("a", "n2", False)
     options = request.options
-    assert (options.type, options.option, options.verify) == ("live", "tcpip", True)
+    assert (options.type, options.option, options.verify) == ("live", "", True)
     assert (options.pass_limit, options.blackout_allowed_s) == (3, 0.005)
-    plain = await ferry("vm", "migrate", "a")
+    plain = await ferry("vm", "migrate", "a", "--option", "direct")
+    asked = [one for one in cluster.requests if isinstance(one, admin_pb2.MigrateVmRequest)]
+    assert asked[1].options.option == "direct"
     assert "black-out 1.0 ms" in plain.out
     assert "nothing left" in plain.out
 
@@ -226,6 +228,7 @@ async def test_following_events_goes_on_until_interrupted(ferry: Any, cluster: A
         ("lab", "up", "--era", "2003"),
         ("lab", "kill", "node1", "--signal", "TERM"),
         ("bench", "migrate", "--memory", "5000"),
+        ("bench", "migrate", "--option", "carrier-pigeon"),
         ("bench", "migrate", "--against", "vmware"),
         ("vm", "list", "--no-such-option"),
         ("vm",),

@@ -1,14 +1,16 @@
-"""What earlier moves have shown of the wire between two hosts."""
+"""What is known of the wire between two hosts: from the rates of their NICs, or from earlier moves."""
 
 from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
 from tests.unit.cluster.core_bench import MIB, Bench, orders
+from tests.unit.cluster.test_networks import LIVE, Wired, nic
 
 from ferry_cluster.records import MigrationRecord
-from ferry_cluster.state import ClusterState
-from ferry_cluster.wire import MOVES_MAX, wire_figures
+from ferry_cluster.wire import MOVES_MAX
+from ferry_types.eras import Era
+from ferry_types.links import goodput_bytes_per_s
 from ferry_types.messages import BeginOutgoing, IncomingPrepared
 from ferry_types.migrations import (
     MigrationFigures,
@@ -18,6 +20,8 @@ from ferry_types.migrations import (
     TransportOption,
     WireFigures,
 )
+from ferry_types.networks import Team, TeamMode
+from ferry_types.units import parse_rate
 
 TCPIP = TransportOption.TCPIP
 
@@ -34,7 +38,7 @@ def moved(number: int, told: MigrationFigures, **changes: object) -> MigrationRe
         "h2",
         1,
         "token",
-        MigrationOptions(),
+        MigrationOptions(option=TCPIP),
         MigrationState.COMPLETED,
         64 * MIB,
         1,
@@ -44,9 +48,9 @@ def moved(number: int, told: MigrationFigures, **changes: object) -> MigrationRe
 
 
 def known(*moves: MigrationRecord) -> Any:
-    state = ClusterState()
-    state.migrations |= {move.id: move for move in moves}
-    return wire_figures(state, "h1", "h2", TCPIP)
+    cluster = Bench().cluster
+    cluster.state.migrations |= {move.id: move for move in moves}
+    return cluster.wire_figures("h1", "h2", TCPIP)
 
 
 def about(rate_bytes_per_s: float, blackout_floor_s: float) -> Any:
@@ -118,3 +122,55 @@ def test_the_source_is_told_what_is_known() -> None:
     (order,) = orders(bench.say(2, IncomingPrepared("m1")), 1)
     assert isinstance(order, BeginOutgoing)
     assert order.wire == WireFigures(100 * MIB)
+
+
+GIGABIT = parse_rate("1Gbit/s")
+
+
+def pair(*of_both: dict[str, object], team: TeamMode | None = None, era: Era = Era.WS2012R2) -> Wired:
+    """Two hosts with NICs on one network, alike."""
+    bench = Wired(LIVE, hosts=0)
+    bench.settings = bench.cluster.settings = replace(bench.settings, era=era)
+    for number in (1, 2):
+        name = "team" if team else ""
+        nics = [nic(number, LIVE, index, team=name, **changes) for index, changes in enumerate(of_both)]
+        bench.wire(number, *nics, teams=(Team(name, team),) if team else ())
+    return bench
+
+
+def rate(bench: Wired, option: TransportOption = TCPIP) -> float | None:
+    figures = bench.cluster.wire_figures("h1", "h2", option)
+    return figures and figures.rate_bytes_per_s
+
+
+def test_nics_with_a_rate_tell_what_the_wire_carries_before_any_move() -> None:
+    assert rate(pair({"rate_bytes_per_s": GIGABIT})) == goodput_bytes_per_s(GIGABIT, 1500)
+    assert rate(pair({"rate_bytes_per_s": GIGABIT, "mtu": 9000})) == goodput_bytes_per_s(GIGABIT, 9000)
+
+
+def test_nics_without_one_tell_nothing() -> None:
+    assert rate(pair({})) is None
+
+
+def test_compressed_pages_are_not_as_fast_as_the_nics_but_as_moves_have_shown() -> None:
+    assert rate(pair({"rate_bytes_per_s": GIGABIT}), TransportOption.COMPRESSION) is None
+
+
+@pytest.mark.parametrize(
+    ("option", "times"), [(TCPIP, 1), (TransportOption.SMB, 2), (TransportOption.DIRECT, 2)]
+)
+def test_several_nics_add_up_where_the_option_uses_them(option: TransportOption, times: int) -> None:
+    one = {"rate_bytes_per_s": GIGABIT, "rdma": True}
+    assert rate(pair(one, one), option) == goodput_bytes_per_s(times * GIGABIT, 1500)
+
+
+@pytest.mark.parametrize(("mode", "times"), [(TeamMode.STATIC, 1), (TeamMode.DYNAMIC, 2)])
+def test_one_stream_is_spread_over_a_dynamic_team_only(mode: TeamMode, times: int) -> None:
+    one = {"rate_bytes_per_s": GIGABIT}
+    assert rate(pair(one, one, team=mode)) == goodput_bytes_per_s(times * GIGABIT, 1500)
+
+
+def test_windows_server_2008_r2_uses_70_percent_of_a_fast_link() -> None:
+    fast, slow = {"rate_bytes_per_s": 10 * GIGABIT}, {"rate_bytes_per_s": GIGABIT}
+    assert rate(pair(fast, era=Era.WS2008R2)) == pytest.approx(goodput_bytes_per_s(7 * GIGABIT, 1500))
+    assert rate(pair(slow, era=Era.WS2008R2)) == goodput_bytes_per_s(GIGABIT, 1500)

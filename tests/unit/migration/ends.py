@@ -9,12 +9,12 @@ import numpy as np
 
 from ferry.v1 import migration_pb2
 from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration.ports import IncomingSlot
+from ferry_agent.migration.ports import IncomingSlot, WireOf, unshaped
 from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
 from ferry_agent.migration.target import MigrationServicer
 from ferry_types.errors import FerryError, Refusal, not_found
 from ferry_types.limits import PAGE_SIZE
-from ferry_types.messages import BeginOutgoing, MigrationProgress
+from ferry_types.messages import BeginOutgoing, MigrationProgress, Route
 from ferry_types.migrations import MigrationOptions, TransportOption
 from ferry_wire.servers import create_server
 
@@ -137,6 +137,9 @@ class Ends:
     servicer: MigrationServicer
     address: str
     stop_target: Callable[[], Awaitable[None]]
+    option: TransportOption = TransportOption.TCPIP
+    wire_of: WireOf = unshaped
+    """Of the source."""
     awaiting: list[AwaitingOutcome] = field(default_factory=list)
 
     async def streams_ended(self) -> None:
@@ -155,24 +158,37 @@ class Ends:
         migration_id: str = MOVE,
         epoch: int = EPOCH,
         boot_id: str | None = None,
-        option: TransportOption = TransportOption.TCPIP,
+        routes: tuple[Route, ...] = (),
     ) -> AwaitingOutcome:
         """Run one attempt up to the end of its final copy; with no black-out allowed it chases every mark."""
         options = MigrationOptions(
-            option=option, verify=verify, pass_limit=pass_limit, blackout_allowed_s=blackout_allowed_s
+            option=self.option, verify=verify, pass_limit=pass_limit, blackout_allowed_s=blackout_allowed_s
         )
-        order = BeginOutgoing(migration_id, token, VM, epoch, "node2", self.address, options)
-        move = OutgoingMove(order, self.memory, self.source, least_recently_used_first=True, boot_id=boot_id)
+        order = BeginOutgoing(migration_id, token, VM, epoch, "node2", self.address, options, routes)
+        move = OutgoingMove(
+            order,
+            self.memory,
+            self.source,
+            least_recently_used_first=True,
+            boot_id=boot_id,
+            wire_of=self.wire_of,
+        )
         awaiting = await asyncio.wait_for(move.run(), DEADLINE_S)
         self.awaiting.append(awaiting)
         return awaiting
 
 
 @asynccontextmanager
-async def two_ends(memory: GuestMemory, target_pages: int | None = None) -> AsyncIterator[Ends]:
+async def two_ends(
+    memory: GuestMemory,
+    target_pages: int | None = None,
+    option: TransportOption = TransportOption.TCPIP,
+    source_wire_of: WireOf = unshaped,
+    target_wire_of: WireOf = unshaped,
+) -> AsyncIterator[Ends]:
     """Serve a target with as much memory, and take everything down afterwards."""
     target = Target(memory.n_pages if target_pages is None else target_pages)
-    servicer = MigrationServicer(target)
+    servicer = MigrationServicer(target, wire_of=target_wire_of)
     server = create_server("127.0.0.1:0", [migration_pb2.DESCRIPTOR])
     servicer.add_to(server.grpc)
     await server.start()
@@ -183,7 +199,7 @@ async def two_ends(memory: GuestMemory, target_pages: int | None = None) -> Asyn
         stops.append(stops[0] if stops else asyncio.create_task(server.stop(0)))
         await asyncio.shield(stops[0])
 
-    ends = Ends(memory, Source(), target, servicer, server.address, stop_once)
+    ends = Ends(memory, Source(), target, servicer, server.address, stop_once, option, source_wire_of)
     try:
         yield ends
     finally:

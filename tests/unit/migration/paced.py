@@ -11,8 +11,7 @@ from tests.unit.migration.ends import EPOCH, MOVE, TOKEN, VM, Ends, Source, two_
 from ferry_agent.guest.guest import Guest
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.guest.vcpu import Vcpu
-from ferry_agent.migration.frames import EncodedFrame
-from ferry_agent.migration.link import SourceLink
+from ferry_agent.migration.ports import UnshapedWire
 from ferry_agent.migration.source import OutgoingMove
 from ferry_agent.rack import Image
 from ferry_types.messages import BeginOutgoing
@@ -30,16 +29,15 @@ BURST_S = 0.02
 DEADLINE_S = 20.0
 
 
-class PacedLink(SourceLink):
-    """A link that takes so many bytes a second."""
+class PacedWire(UnshapedWire):
+    """A wire that takes so many bytes a second."""
 
     rate_bytes_per_s: float = WIRE_BYTES_PER_S
     due_at_s = 0.0
 
-    async def send_frame(self, frame: EncodedFrame) -> None:
-        await super().send_frame(frame)
+    async def pass_bytes(self, size_bytes: int) -> None:
         now_s = time.monotonic()
-        self.due_at_s = max(self.due_at_s, now_s - BURST_S) + len(frame.wire) / self.rate_bytes_per_s
+        self.due_at_s = max(self.due_at_s, now_s - BURST_S) + size_bytes / self.rate_bytes_per_s
         await asyncio.sleep(self.due_at_s - now_s)
 
 
@@ -105,7 +103,7 @@ async def busy_guest(
 ) -> AsyncIterator[tuple[Ends, GuestHost]]:
     """Two ends, and a guest at the source that writes so many times as fast as the wire carries."""
     async with two_ends(GuestMemory(memory_bytes)) as ends:
-        write_rate_bytes_per_s = times_the_wire * PacedLink.rate_bytes_per_s
+        write_rate_bytes_per_s = times_the_wire * PacedWire.rate_bytes_per_s
         host = GuestHost(ends.memory, write_rate_bytes_per_s, working_set_bytes, access)
         try:
             yield ends, host
@@ -123,7 +121,10 @@ def choose(**options: int | bool) -> MigrationOptions:
 async def move(ends: Ends, host: GuestHost, **options: int | bool) -> MigrationFigures:
     """What a move measured until its last copy was sent. Raises MoveFailed."""
     order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", ends.address, choose(**options))
-    attempt = OutgoingMove(order, ends.memory, host, least_recently_used_first=True)
+    wire = PacedWire()
+    attempt = OutgoingMove(
+        order, ends.memory, host, least_recently_used_first=True, wire_of=lambda _nic_name, _mtu: wire
+    )
     awaiting = await asyncio.wait_for(attempt.run(), DEADLINE_S)
     ends.awaiting.append(awaiting)
     return awaiting.figures(None)

@@ -11,12 +11,13 @@ import pytest
 from tests.unit.migration.ends import DEADLINE_S, Ends, guest_writes, random_memory, two_ends
 from tests.unit.migration.test_moves import assert_equal
 
+from ferry.v1 import migration_pb2
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import compression
 from ferry_agent.migration.compression import NICENESS, Batch, Compressor
-from ferry_agent.migration.link import SourceLink
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.processors import ProcessorMeter
+from ferry_agent.migration.transports.compressed import CompressedTransport
 from ferry_host.compression import Governor, Pending, Plain, ProcessorBudget
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.migrations import MigrationFigures, TransportOption
@@ -42,14 +43,14 @@ def text_memory(pages: int = PAGES) -> GuestMemory:
 
 
 async def move(ends: Ends) -> MigrationFigures:
-    awaiting = await ends.move(option=TransportOption.COMPRESSION)
+    awaiting = await ends.move()
     assert await ends.target.device_state() == b"registers"
     assert_equal(ends)
     return awaiting.figures(None)
 
 
 async def test_text_arrives_compressed() -> None:
-    async with two_ends(text_memory()) as ends:
+    async with two_ends(text_memory(), option=TransportOption.COMPRESSION) as ends:
         figures = await move(ends)
     (first,) = figures.passes
     assert (first.pages_sent, first.compressed_pages) == (PAGES, PAGES)
@@ -60,7 +61,7 @@ async def test_text_arrives_compressed() -> None:
 
 
 async def test_random_memory_is_sent_as_it_is() -> None:
-    async with two_ends(random_memory(PAGES)) as ends:
+    async with two_ends(random_memory(PAGES), option=TransportOption.COMPRESSION) as ends:
         figures = await move(ends)
     assert figures.passes[0].compressed_pages == 0
     assert figures.bytes_sent > PAGES * PAGE_SIZE
@@ -68,7 +69,7 @@ async def test_random_memory_is_sent_as_it_is() -> None:
 
 
 async def test_without_the_option_nothing_is_compressed() -> None:
-    async with two_ends(text_memory()) as ends:
+    async with two_ends(text_memory(), option=TransportOption.COMPRESSION) as ends:
         figures = (await ends.move()).figures(None)
     assert figures.passes[0].compressed_pages == 0
     assert figures.compression == ""
@@ -77,7 +78,7 @@ async def test_without_the_option_nothing_is_compressed() -> None:
 async def test_the_rate_that_the_black_out_is_judged_by_is_that_of_pages() -> None:
     """Else a pass would be copied that compression makes fit."""
     memory = text_memory()
-    async with two_ends(memory) as ends:
+    async with two_ends(memory, option=TransportOption.COMPRESSION) as ends:
         ends.source.hooks["source.copying"] = lambda: guest_writes(memory, 1, len(ends.source.reached))
         figures = await move(ends)
         rates = [report.rate_bytes_per_s for report in ends.source.reports if report.pages_done == PAGES]
@@ -88,7 +89,7 @@ async def test_zero_pages_among_compressed_ones_are_left_out_and_later_named() -
     memory = text_memory()
     blank = [1, 2, 63, 700, 1999]  # none that the scan looks at first
     memory.pages[blank] = 0
-    async with two_ends(memory) as ends:
+    async with two_ends(memory, option=TransportOption.COMPRESSION) as ends:
         late = iter([5, 6, 7])
 
         def zero_one() -> None:
@@ -119,7 +120,7 @@ async def test_a_guest_that_writes_all_the_time_loses_nothing() -> None:
         stop.set()
         guest.join()
 
-    async with two_ends(memory) as ends:
+    async with two_ends(memory, option=TransportOption.COMPRESSION) as ends:
         ends.source.on_pause = pause
         guest.start()
         try:
@@ -131,22 +132,22 @@ async def test_a_guest_that_writes_all_the_time_loses_nothing() -> None:
 
 async def test_nothing_is_compressed_when_no_processor_is_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ProcessorBudget, "allows", lambda _self, _now_s: False)
-    async with two_ends(text_memory()) as ends:
+    async with two_ends(text_memory(), option=TransportOption.COMPRESSION) as ends:
         figures = await move(ends)
     assert figures.passes[0].compressed_pages == 0
     assert figures.compression == "0% of the pages were compressed; 100% found no processor to spare"
 
 
 async def test_a_target_of_an_earlier_release_gets_plain_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    greet = SourceLink._greet
+    open_now = CompressedTransport.open
 
-    async def greet_as_before(link: SourceLink, page_count: int, boot_id: str) -> None:
-        await greet(link, page_count, boot_id)
-        assert link.target_takes_lz4
-        link.target_takes_lz4 = False
+    async def open_as_before(transport: CompressedTransport, accept: migration_pb2.MigrationAccept) -> None:
+        assert accept.takes_lz4
+        accept.ClearField("takes_lz4")
+        await open_now(transport, accept)
 
-    monkeypatch.setattr(SourceLink, "_greet", greet_as_before)
-    async with two_ends(text_memory()) as ends:
+    monkeypatch.setattr(CompressedTransport, "open", open_as_before)
+    async with two_ends(text_memory(), option=TransportOption.COMPRESSION) as ends:
         figures = await move(ends)
     assert figures.passes[0].compressed_pages == 0
     assert figures.compression.endswith("100% went to a target that does not take compressed ones")
@@ -160,7 +161,7 @@ async def test_a_wire_faster_than_the_compressor_is_not_held_up(monkeypatch: pyt
         return compress(rows)
 
     monkeypatch.setattr(compression, "_compress", compress_slowly)
-    async with two_ends(text_memory(32 * 512)) as ends:
+    async with two_ends(text_memory(32 * 512), option=TransportOption.COMPRESSION) as ends:
         figures = await move(ends)
     assert 0 < figures.passes[0].compressed_pages < 32 * 512
     assert "went out while the wire was faster than the compressor" in figures.compression
@@ -176,7 +177,7 @@ async def test_threads_that_never_get_a_processor_hold_nothing_up(monkeypatch: p
     monkeypatch.setattr(compression, "_compress", compress_later)
     monkeypatch.setattr(compression, "PATIENCE_S", 0.02)
     try:
-        async with two_ends(text_memory()) as ends:
+        async with two_ends(text_memory(), option=TransportOption.COMPRESSION) as ends:
             figures = await move(ends)
     finally:
         turn.set()
@@ -193,7 +194,7 @@ async def test_the_last_copy_is_known_to_be_in_the_pause(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Governor, "decide", note)
     memory = text_memory()
-    async with two_ends(memory) as ends:
+    async with two_ends(memory, option=TransportOption.COMPRESSION) as ends:
         ends.source.on_pause = lambda: memory.mark_written(slice(0, 100))
         figures = await move(ends)
     assert set(asked) == {(False, False), (True, True)}
@@ -219,7 +220,7 @@ async def test_batches_under_way_are_bounded_and_the_threads_give_way(
     monkeypatch.setattr(compression, "_compress", note_priority)
     monkeypatch.setattr(Compressor, "submit", note_jobs)
     own_priority = os.getpriority(os.PRIO_PROCESS, 0)
-    async with two_ends(text_memory(16 * 512)) as ends:
+    async with two_ends(text_memory(16 * 512), option=TransportOption.COMPRESSION) as ends:
         await move(ends)
     assert priorities == {max(NICENESS, own_priority)}
     assert max(under_way) <= compression.THREADS_MAX + 1
@@ -229,7 +230,7 @@ async def test_batches_under_way_are_bounded_and_the_threads_give_way(
 async def test_threads_end_with_an_attempt_that_fails() -> None:
     memory = text_memory()
     memory.mark_written(slice(0, PAGES))
-    async with two_ends(memory) as ends:
+    async with two_ends(memory, option=TransportOption.COMPRESSION) as ends:
 
         async def break_off() -> None:
             ends.servicer.drop("move-1")
@@ -237,7 +238,7 @@ async def test_threads_end_with_an_attempt_that_fails() -> None:
 
         ends.source.hooks["source.copying"] = break_off
         with pytest.raises(MoveFailed):
-            await ends.move(option=TransportOption.COMPRESSION)
+            await ends.move()
         assert memory.dirty.count() == PAGES
     give_up_at_s = time.monotonic() + DEADLINE_S
     while any(thread.name.startswith("compress") for thread in threading.enumerate()):
@@ -252,8 +253,8 @@ async def test_an_error_of_a_thread_ends_the_attempt(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compression, "_compress", fail)
     memory = text_memory()
     memory.mark_written(slice(0, PAGES))
-    async with two_ends(memory) as ends:
+    async with two_ends(memory, option=TransportOption.COMPRESSION) as ends:
         with pytest.raises(MemoryError):
-            await ends.move(option=TransportOption.COMPRESSION)
+            await ends.move()
         assert memory.dirty.count() == PAGES
         await ends.target.refusal()

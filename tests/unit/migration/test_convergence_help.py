@@ -8,23 +8,16 @@ from tests.unit.migration.paced import (
     ALLOWED_S,
     DEADLINE_S,
     WIRE_BYTES_PER_S,
-    PacedLink,
     busy_guest,
     move,
     pause_s,
 )
 
-from ferry_agent.migration import source
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.source import OutgoingMove
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import BeginOutgoing
 from ferry_types.migrations import MigrationFigures, MigrationOptions
-
-
-@pytest.fixture(autouse=True)
-def _paced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "SourceLink", PacedLink)
 
 
 async def test_without_help_the_limit_forces_a_long_pause() -> None:

@@ -7,7 +7,6 @@ import pytest
 from tests.unit.migration.ends import random_memory
 from tests.unit.migration.paced import (
     WIRE_BYTES_PER_S,
-    PacedLink,
     busy_guest,
     choose,
     move,
@@ -16,7 +15,6 @@ from tests.unit.migration.paced import (
 
 from ferry_agent.estimates import SAMPLED_PAGES_MAX, estimate_move, pages_to_send
 from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration import source
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.migrations import WireFigures
 from ferry_types.workloads import AccessPattern
@@ -38,9 +36,8 @@ SLACK_S = 0.02
     ],
 )
 async def test_a_move_takes_about_what_was_estimated(
-    times_the_wire: float, access: AccessPattern, options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    times_the_wire: float, access: AccessPattern, options: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(source, "SourceLink", PacedLink)
     async with busy_guest(times_the_wire, access) as (ends, host):
         await asyncio.sleep(MEASURED_S)
         expected = estimate_move(host.image, choose(**options), WIRE)

@@ -16,8 +16,8 @@ from ferry_agent.migration import protocol
 from ferry_agent.migration.digest import memory_digest
 from ferry_agent.migration.frame_codec import PageFrame, encode
 from ferry_agent.migration.frames import FrameBuilder, frame_checksum, opening_frame
-from ferry_agent.migration.link import BULK_METHOD
 from ferry_agent.migration.target import MigrationServicer
+from ferry_agent.migration.transports.grpc_lane import BULK_METHOD
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX, FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX, PAGE_SIZE
 from ferry_wire.channels import open_channel
 from ferry_wire.servers import create_server
@@ -53,6 +53,8 @@ class RawSource:
             "vm": VM,
             "epoch": EPOCH,
             "page_count": PAGES,
+            "option": "tcpip",
+            "lanes": [migration_pb2.Lane(number=0)],
         }
         hello = migration_pb2.MigrationHello(**(values | fields))
         await self.control.write(migration_pb2.ControlFromSource(hello=hello))
@@ -310,8 +312,8 @@ async def test_a_bulk_stream_needs_the_token(token: str) -> None:
 
 async def test_a_source_of_another_protocol_version_is_refused() -> None:
     async with serving() as (target, source):
-        await source.say_hello(protocol_version=2)
-        assert "the source speaks version 2 of the migration protocol" in await reason_of(source.control)
+        await source.say_hello(protocol_version=1)
+        assert "the source speaks version 1 of the migration protocol" in await reason_of(source.control)
         assert not target.outcome.done()
 
 
@@ -341,7 +343,7 @@ async def test_a_second_stream_of_either_kind_is_refused_and_the_first_goes_on()
         await second.say_hello()
         assert "has its control stream already" in await reason_of(second.control)
         await second.bulk.write(opening_frame(MOVE, TOKEN).wire)
-        assert "has its bulk stream already" in await reason_of(second.bulk)
+        assert "has its bulk stream 0 already" in await reason_of(second.bulk)
         await first.final(frames=1, pages=0)
         await target.device_state()
     await server.stop(0)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ferry_agent.network.delay import DELAYED_ITEMS_MAX, DelayLine
 from ferry_agent.network.nic import Nic
-from ferry_agent.network.wire import DELAYED_ITEMS_MAX, DelayLine, Wire
+from ferry_agent.network.wire import Wire
 from ferry_host.shaping.adapters import ClassPolicy, Distribution, NicSpec, TeamSpec
 from ferry_types.errors import ErrorCode, FerryError
 from ferry_types.links import TrafficClass, goodput_bytes_per_s

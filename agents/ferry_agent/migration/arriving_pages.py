@@ -1,0 +1,116 @@
+"""One raw connection of option ``direct`` at the target: checks frames, receives pages where they belong."""
+
+import socket
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferry_agent.guest.populating import Populated
+from ferry_agent.migration import direct_wire
+from ferry_agent.migration.direct_wire import ANSWER, HEADER, Verdict
+from ferry_agent.migration.frame_codec import FrameError
+from ferry_agent.migration.frames import checked_indices
+from ferry_agent.migration.ports import Wire
+from ferry_agent.migration.receiver import ArrivingLane, Receiver
+from ferry_types.errors import FerryError, failed
+from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX, PAGE_SIZE
+
+
+class ArrivingPages:
+    """``run`` is for a thread of its own. The connection blocks, with SO_RCVTIMEO set."""
+
+    def __init__(
+        self,
+        lane: ArrivingLane,
+        receiver: Receiver,
+        connection: socket.socket,
+        wire: Wire,
+        populated: Populated,
+    ) -> None:
+        self._lane = lane
+        self._receiver = receiver
+        self._connection = connection
+        self._wire = wire
+        self._populated = populated
+        self._pages = receiver.slot.memory.pages
+        self._touched = receiver.slot.memory.touched
+        self._flat = self._pages.data.cast("B")
+        self._scattered: NDArray[np.uint8] = np.empty((FRAME_PAGES_MAX, PAGE_SIZE), np.uint8)
+        self._indices = bytearray(4 * (FRAME_PAGES_MAX + FRAME_ZERO_PAGES_MAX))
+
+    def run(self) -> None:
+        """Take frames until the connection ends. Always raises: FrameError, or FerryError with the reason."""
+        sequence = 0
+        header = bytearray(HEADER.size)
+        try:
+            while self._await(header):
+                size_bytes, pages, checksum, verdict = self._take(sequence, header)
+                self._wire.pass_bytes_blocking(size_bytes)
+                if verdict is Verdict.GOOD:
+                    self._lane.count(pages, checksum)
+                self._receiver.counted_in_thread()
+                self._connection.sendall(ANSWER.pack(sequence, verdict))
+                sequence += 1
+        except BlockingIOError:
+            raise FrameError("it stopped in the middle") from None
+        except OSError as error:
+            raise FerryError(failed(f"lane {self._lane.number} from the source broke: {error}")) from error
+        raise FerryError(failed(f"the source's lane {self._lane.number} ended before everything had arrived"))
+
+    def _await(self, header: bytearray) -> bool:
+        """Wait for the next frame; False if there is none. Silence is the receiver's to judge."""
+        while True:
+            try:
+                received = self._connection.recv_into(header, 0, socket.MSG_WAITALL)
+            except BlockingIOError:
+                continue
+            if received not in (0, len(header)):
+                raise FrameError("its header is cut off")
+            return bool(received)
+
+    def _take(self, sequence: int, header: bytearray) -> tuple[int, int, int, Verdict]:
+        """Receive a frame's pages: its size, how many pages it names, checksum and verdict."""
+        number, page_count, zero_count, checksum = HEADER.unpack(header)
+        if number != sequence:
+            raise FrameError(f"frame {number} came where frame {sequence} was due")
+        if page_count > FRAME_PAGES_MAX or zero_count > FRAME_ZERO_PAGES_MAX:
+            raise FrameError(f"{page_count} pages and {zero_count} zero pages in one frame are too many")
+        split, end = 4 * page_count, 4 * (page_count + zero_count)
+        packed = memoryview(self._indices)[:end]
+        self._receive([packed])
+        page_bytes, zero_bytes = bytes(packed[:split]), bytes(packed[split:])
+        in_memory = len(self._pages)
+        pages = checked_indices(page_bytes, FRAME_PAGES_MAX, in_memory, "pages")
+        zeros = checked_indices(zero_bytes, FRAME_ZERO_PAGES_MAX, in_memory, "zero pages")
+        with self._receiver.gate.writing() as may:
+            if not may:
+                raise FrameError("a frame came after the last one")
+            whole = self._write(pages, page_bytes, zero_bytes, checksum)
+            if whole and len(zeros):
+                # Zeros for pages that were never touched would only cost memory.
+                self._pages[zeros[self._touched[zeros]]] = 0
+        size_bytes = HEADER.size + end + page_count * PAGE_SIZE
+        return size_bytes, page_count + zero_count, checksum, Verdict.GOOD if whole else Verdict.TORN
+
+    def _write(self, pages: NDArray[np.uint32], page_bytes: bytes, zero_bytes: bytes, checksum: int) -> bool:
+        """Receive contents where they belong; whether they are what was hashed."""
+        runs = direct_wire.runs_of(pages)
+        if len(runs) > direct_wire.RUNS_MAX:
+            views = [self._scattered[: len(pages)].data.cast("B")]
+            self._receive(views)
+            whole = direct_wire.checksum_of(page_bytes, zero_bytes, views) == checksum
+            if whole:
+                self._pages[pages] = self._scattered[: len(pages)]
+                self._touched[pages] = True
+            return whole
+        for first, count in runs:
+            self._populated.ensure(first, count)
+        views = direct_wire.views_of(self._flat, runs)
+        # Whatever becomes of the frame: these pages are not known to be zero any more.
+        self._touched[pages] = True
+        self._receive(views)
+        return direct_wire.checksum_of(page_bytes, zero_bytes, views) == checksum
+
+    def _receive(self, views: list[memoryview]) -> None:
+        if not direct_wire.receive_all(self._connection, views):
+            raise FrameError("it is cut off")

@@ -1,0 +1,110 @@
+"""What option ``direct`` puts on its raw sockets. All numbers are little-endian.
+
+::
+
+    source                                      target
+    OPENING (magic, lane, secret)
+                                                ANSWER (0, JOINED)
+    HEADER (sequence, pages, zero pages, checksum)
+    indices of pages, of zero pages, uint32 each; the pages' contents
+                                                ANSWER (sequence, GOOD or TORN), one for each frame, in order
+
+The checksum is that of a page frame in ``migration.proto``: XXH3-64 of the contents, seeded with XXH3-64 of
+the indices. A guest may write to pages while they are hashed and sent, so a frame whose checksum does not
+match need not be a bad one: it is TORN, counts for nothing, and whether that may be is for the source to say.
+"""
+
+import socket
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from ferry_types.limits import PAGE_SIZE
+
+MAGIC = b"ferry-d1"
+SECRET_BYTES = 32
+
+OPENING = struct.Struct("<8sI32s")
+HEADER = struct.Struct("<QIIQ")
+ANSWER = struct.Struct("<QQ")
+
+RUNS_MAX = 64
+"""A frame of more runs than this is gathered into one buffer, and scattered from one: 2 MiB are copied in the
+time in which Python handles a hundred pieces. Far below what one call takes (IOV_MAX: 1024)."""
+
+_TIMEVAL = struct.Struct("ll")
+
+Indices = NDArray[np.int64] | NDArray[np.uint32]
+
+
+class Verdict(IntEnum):
+    """What the target says of a frame, or of the opening."""
+
+    GOOD = 0
+    TORN = 1
+    JOINED = 2
+
+
+def runs_of(indices: Indices) -> list[tuple[int, int]]:
+    """Stretches of pages that rise by one each, as (first, number of pages), in the given order."""
+    if len(indices) == 0:
+        return []
+    numbers = indices.astype(np.int64, copy=False)
+    starts = np.concatenate(([0], np.flatnonzero(np.diff(numbers) != 1) + 1))
+    counts = np.diff(np.append(starts, len(numbers)))
+    return list(zip(numbers[starts].tolist(), counts.tolist(), strict=True))
+
+
+def views_of(memory: memoryview, runs: Sequence[tuple[int, int]]) -> list[memoryview]:
+    """The runs' contents, in place."""
+    return [memory[first * PAGE_SIZE : (first + count) * PAGE_SIZE] for first, count in runs]
+
+
+def checksum_of(page_bytes: bytes, zero_bytes: bytes, views: Sequence[memoryview]) -> int:
+    """A frame's checksum, over contents that lie in pieces."""
+    seed = xxhash.xxh3_64_intdigest(b"".join((page_bytes, zero_bytes)))
+    if len(views) == 1:
+        return xxhash.xxh3_64_intdigest(views[0], seed=seed)  # lets go of the interpreter
+    digest = xxhash.xxh3_64(seed=seed)
+    for view in views:
+        digest.update(view)
+    return digest.intdigest()
+
+
+def set_timeout(connection: socket.socket, option: int, timeout_s: float) -> None:
+    """Bound single calls of a blocking socket, by SO_SNDTIMEO or SO_RCVTIMEO (man 7 socket).
+
+    Python's own time-outs would make it non-blocking: a call for each part that fits into the buffer.
+    """
+    seconds = int(timeout_s)
+    microseconds = max(1, int((timeout_s - seconds) * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, microseconds))
+
+
+def send_all(connection: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
+    """Send pieces as they lie. Raises OSError, BlockingIOError if the peer takes nothing for too long."""
+    rest = [part for part in parts if len(part)]
+    while rest:
+        sent = connection.sendmsg(rest)
+        while rest and sent >= len(rest[0]):
+            sent -= len(rest.pop(0))
+        if sent:
+            rest[0] = memoryview(rest[0])[sent:]
+
+
+def receive_all(connection: socket.socket, views: Sequence[memoryview]) -> bool:
+    """Fill the pieces; False if the stream ended before. Raises OSError, BlockingIOError for silence."""
+    rest = [view for view in views if len(view)]
+    while rest:
+        received = connection.recvmsg_into(rest, 0, socket.MSG_WAITALL)[0]
+        if not received:
+            return False
+        while rest and received >= len(rest[0]):
+            received -= len(rest.pop(0))
+        if received:
+            rest[0] = rest[0][received:]
+    return True

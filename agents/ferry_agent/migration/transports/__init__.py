@@ -1,0 +1,1 @@
+"""How pages travel: one module for each performance option, all behind one port."""

@@ -1,0 +1,40 @@
+"""Which transport serves which performance option."""
+
+from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration.breakage import Breakage
+from ferry_agent.migration.ports import WireOf
+from ferry_agent.migration.transports.compressed import CompressedTransport
+from ferry_agent.migration.transports.direct import DirectTransport
+from ferry_agent.migration.transports.lanes import plan_lanes
+from ferry_agent.migration.transports.smb import CloseLane, SmbTransport
+from ferry_agent.migration.transports.tcpip import TcpipTransport
+from ferry_agent.migration.transports.transport import SentPages, Transport
+from ferry_types.messages import BeginOutgoing
+from ferry_types.migrations import TransportOption
+
+
+def make_transport(
+    order: BeginOutgoing,
+    memory: GuestMemory,
+    sent_pages: SentPages,
+    breakage: Breakage,
+    wire_of: WireOf,
+    close_lane: CloseLane,
+) -> Transport:
+    """The transport of an attempt, not yet connected. Without an option it goes by TCP/IP."""
+    option = effective_option(order)
+    lanes = plan_lanes(option, order.routes, order.target_address)
+    match option:
+        case TransportOption.TCPIP:
+            return TcpipTransport(order, lanes, memory, sent_pages, breakage, wire_of)
+        case TransportOption.COMPRESSION:
+            return CompressedTransport(order, lanes, memory, sent_pages, breakage, wire_of)
+        case TransportOption.SMB:
+            return SmbTransport(order, lanes, memory, sent_pages, breakage, wire_of, close_lane)
+        case TransportOption.DIRECT:
+            return DirectTransport(order, lanes, memory, sent_pages, breakage, wire_of)
+
+
+def effective_option(order: BeginOutgoing) -> TransportOption:
+    """The cluster has chosen, unless it is of a release that had no choice."""
+    return order.options.option or TransportOption.TCPIP

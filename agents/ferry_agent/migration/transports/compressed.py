@@ -1,0 +1,93 @@
+"""Option ``compression``: one gRPC bulk stream; what shrinks is compressed, where processors have time."""
+
+from collections.abc import Sequence
+
+from ferry.v1 import migration_pb2
+from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration.breakage import Breakage
+from ferry_agent.migration.compression import Batch, Compressor
+from ferry_agent.migration.frames import NO_PAGES, EncodedFrame
+from ferry_agent.migration.ports import WireOf
+from ferry_agent.migration.transports.lanes import LanePlan
+from ferry_agent.migration.transports.tcpip import TcpipTransport
+from ferry_agent.migration.transports.transport import Indices, PassKind, SentPages
+from ferry_types.messages import BeginOutgoing
+
+
+class CompressedTransport(TcpipTransport):
+    """Implements ``FrameLink`` for its compressor."""
+
+    def __init__(
+        self,
+        order: BeginOutgoing,
+        lanes: Sequence[LanePlan],
+        memory: GuestMemory,
+        sent_pages: SentPages,
+        breakage: Breakage,
+        wire_of: WireOf,
+    ) -> None:
+        super().__init__(order, lanes, memory, sent_pages, breakage, wire_of)
+        self.target_takes_lz4 = False
+        self._lane = self._lanes[0]
+        self._compressor = Compressor(self)
+
+    @property
+    def frames_sent(self) -> int:
+        """The number of the next frame."""
+        return self._lane.frames_posted
+
+    @property
+    def frames_acked(self) -> int:
+        """Frames that the target has checked and written."""
+        return self._lane.frames_posted - len(self._lane.in_flight)
+
+    async def send_frame(self, frame: EncodedFrame) -> None:
+        """Take frame number ``frames_sent`` as soon as the window allows. Raises FerryError."""
+        lane = await self._free_lane()
+        lane.post(frame, NO_PAGES, NO_PAGES)
+
+    async def open(self, accept: migration_pb2.MigrationAccept) -> None:
+        """Prove the token. Raises FerryError."""
+        self.target_takes_lz4 = accept.takes_lz4
+        await super().open(accept)
+
+    def begin_pass(self, kind: PassKind) -> None:
+        """In the pause nothing waits for a processor."""
+        super().begin_pass(kind)
+        self._compressor.in_pause = kind is PassKind.LAST
+
+    async def send(self, pages: Indices, zeros: Indices = NO_PAGES) -> None:
+        """Have a frame compressed, or send it as it is. Raises FerryError."""
+        if not await self._compressor.takes(len(pages)):
+            await super().send(pages, zeros)
+            return
+        rows, zero_rows = self._builder.gather(pages)
+        if zero_rows.any():
+            pages, zeros = self._sent_pages.sift(pages, zeros, zero_rows)
+            rows = rows[~zero_rows]
+        self._sent_pages.note(pages, zeros)
+        self._compressor.submit(Batch(pages, zeros, rows))
+
+    async def settle(self) -> None:
+        """Wait until everything was compressed, checked and written. Raises FerryError."""
+        await self._flush()
+        await super().settle()
+
+    async def settle_last(self) -> None:
+        """What was handed over arrives, or the attempt ends."""
+        await self._flush()
+
+    async def _flush(self) -> None:
+        await self._compressor.flush()
+        self.tally.compressed_pages = self._compressor.compressed_pages
+        self.tally.compressed_bytes = self._compressor.compressed_bytes
+        self.tally.saved_bytes = self._compressor.saved_bytes
+
+    def explanation(self) -> str:
+        """How much was compressed and why the rest was not, in words."""
+        return self._compressor.explanation()
+
+    async def close(self) -> None:
+        """End the lane, and let the threads end."""
+        self._compressor.close()
+        await super().close()

@@ -1,0 +1,156 @@
+"""What the options over gRPC share: one window over all lanes; frames go to the one with the least to do."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+
+from ferry.v1 import migration_pb2
+from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration import protocol
+from ferry_agent.migration.breakage import Breakage
+from ferry_agent.migration.frames import NO_PAGES, FrameBuilder
+from ferry_agent.migration.ports import WireOf
+from ferry_agent.migration.transports.grpc_lane import GrpcLane
+from ferry_agent.migration.transports.lanes import LanePlan
+from ferry_agent.migration.transports.transport import Indices, PassKind, SentPages, Tally, frame_pages
+from ferry_types.errors import Refusal
+from ferry_types.messages import BeginOutgoing
+
+
+class GrpcTransport(ABC):
+    """Implements ``Transport``, but for what becomes of dead lanes."""
+
+    def __init__(
+        self,
+        order: BeginOutgoing,
+        lanes: Sequence[LanePlan],
+        memory: GuestMemory,
+        sent_pages: SentPages,
+        breakage: Breakage,
+        wire_of: WireOf,
+    ) -> None:
+        self.lanes = lanes
+        self.tally = Tally()
+        self._sent_pages = sent_pages
+        self._breakage = breakage
+        self._builder = FrameBuilder(memory.pages)
+        self._due: deque[tuple[Indices, Indices]] = deque()
+        """Pages and zero pages of frames that no living lane has yet."""
+        self._changed = asyncio.Event()
+        self._lanes = [
+            GrpcLane(
+                plan, order, wire_of(plan.source_nic, plan.mtu), self.tally, self._changed.set, self._on_death
+            )
+            for plan in lanes
+        ]
+        breakage.reason.add_done_callback(lambda _reason: self._changed.set())
+
+    @property
+    def _living(self) -> list[GrpcLane]:
+        return [lane for lane in self._lanes if lane.dead is None]
+
+    @abstractmethod
+    def _on_death(self, reason: Refusal) -> None:
+        """A lane has died: break the attempt off at once if it cannot go on."""
+
+    @abstractmethod
+    async def _replace_dead(self) -> None:
+        """Put what dead lanes leave unwritten among what is due. Raises FerryError."""
+
+    @property
+    def frame_pages(self) -> int:
+        """By the slowest NIC."""
+        return frame_pages([lane.wire for lane in self._lanes])
+
+    def connect(self) -> None:
+        """Begin to connect, on every lane."""
+        for lane in self._lanes:
+            lane.connect()
+
+    async def open(self, _accept: migration_pb2.MigrationAccept) -> None:
+        """Prove the token on every lane; those that do not open in time are dead. Raises FerryError."""
+        for lane in self._lanes:
+            lane.open()
+        try:
+            async with asyncio.timeout(protocol.OPENING_S_MAX):
+                while any(lane.in_flight for lane in self._living):
+                    await self._change()
+        except TimeoutError:
+            for lane in self._living:
+                if lane.in_flight:
+                    lane.die(self._breakage.silent(protocol.OPENING_S_MAX))
+        await self._replace_dead()
+
+    def begin_pass(self, kind: PassKind) -> None:
+        """All passes are alike: pages are gathered before they are hashed. The pause makes up for nothing."""
+        if kind is PassKind.LAST:
+            for lane in self._lanes:
+                lane.wire.rest()
+
+    async def send(self, pages: Indices, zeros: Indices = NO_PAGES) -> None:
+        """Send a frame as soon as the window allows. Raises FerryError."""
+        self._due.append((pages, zeros))
+        while self._due:
+            lane = await self._free_lane()
+            self._post(lane, *self._due.popleft())
+
+    def _post(self, lane: GrpcLane, pages: Indices, zeros: Indices) -> None:
+        frame = self._builder.build(lane.frames_posted, pages, zeros)
+        if frame.zero_rows.any():
+            pages, zeros = self._sent_pages.sift(pages, zeros, frame.zero_rows)
+            frame = self._builder.build(lane.frames_posted, pages, zeros)
+        self._sent_pages.note(pages, zeros)
+        lane.post(frame, pages, zeros)
+
+    async def _free_lane(self) -> GrpcLane:
+        """The living lane with the least in flight, once it and the window have room. Raises FerryError."""
+        while True:
+            self._breakage.raise_if_broken()
+            await self._replace_dead()
+            lane = min(self._living, key=lambda lane: len(lane.in_flight))
+            in_flight = sum(len(lane.in_flight) for lane in self._living)
+            if in_flight < protocol.IN_FLIGHT_FRAMES_MAX and lane.has_room:
+                return lane
+            await self._change()
+
+    async def settle(self) -> None:
+        """Wait until everything was checked and written. Raises FerryError."""
+        while True:
+            self._breakage.raise_if_broken()
+            await self._replace_dead()
+            while self._due:
+                lane = await self._free_lane()
+                self._post(lane, *self._due.popleft())
+            busy = [lane for lane in self._living if lane.in_flight]
+            if not busy:
+                return
+            for lane in busy:
+                if lane.last_was_full:
+                    lane.post(self._builder.build(lane.frames_posted, NO_PAGES), NO_PAGES, NO_PAGES)
+            await self._change()
+
+    def explanation(self) -> str:
+        """Nothing is compressed."""
+        return ""
+
+    async def close(self) -> None:
+        """End all lanes."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+    async def _change(self) -> None:
+        """Wait until a lane makes progress or dies, if only of silence. Raises FerryError."""
+        self._changed.clear()
+        overdue_at_s = min((lane.overdue_at_s for lane in self._living if lane.in_flight), default=None)
+        bound = asyncio.timeout_at(overdue_at_s)
+        try:
+            async with bound:
+                await self._changed.wait()
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            now_s = asyncio.get_running_loop().time()
+            for lane in self._living:
+                if lane.in_flight and lane.overdue_at_s <= now_s:
+                    lane.die(self._breakage.silent(protocol.ANSWER_S_MAX))
+        self._breakage.raise_if_broken()

@@ -1,0 +1,47 @@
+"""Which connections an attempt uses: how many, and over which routes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+
+from ferry_types.messages import Route
+from ferry_types.migrations import TransportOption
+
+LANES_MAX = 8
+"""Connections of one attempt: with a frame on its way and one behind it on each, the window is full."""
+
+SMB_LANES_PER_ROUTE = 2
+"""Two keep both processors of a small machine busy. (SMB: four for a NIC with receive-side scaling.)"""
+
+DIRECT_LANES = 2
+"""While one thread hashes or fetches memory, the other sends; a third only takes turns on two processors."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlan:
+    """One connection to be made. ``address``: where the target's gRPC server listens (host:port)."""
+
+    number: int
+    source_nic: str
+    target_nic: str
+    address: str
+    mtu: int
+
+
+def plan_lanes(option: TransportOption, routes: Sequence[Route], target_address: str) -> tuple[LanePlan, ...]:
+    """The lanes of an attempt, numbered from 0: every route gets one before any gets a second.
+
+    Without routes all go over one that has no name, to ``target_address``.
+    """
+    ways = tuple(routes) or (Route("", "", target_address),)
+    count = {
+        TransportOption.TCPIP: 1,
+        TransportOption.COMPRESSION: 1,
+        TransportOption.SMB: min(SMB_LANES_PER_ROUTE * len(ways), LANES_MAX),
+        TransportOption.DIRECT: DIRECT_LANES,
+    }[option]
+    turns = chain.from_iterable(repeat(ways))
+    return tuple(
+        LanePlan(number, way.source_nic, way.target_nic, way.address, way.mtu)
+        for number, way in zip(range(count), turns, strict=False)
+    )

@@ -1,0 +1,39 @@
+"""Lets threads write to the memory of an arriving VM, until the memory is somebody else's."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class WriteGate:
+    """Open at first. Once it is shut, nobody enters any more. For any threads."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._inside = 0
+        self._shut = False
+
+    @contextmanager
+    def writing(self) -> Iterator[bool]:
+        """Inside, memory may be written to, unless this gives False."""
+        with self._condition:
+            may = not self._shut
+            self._inside += may
+        try:
+            yield may
+        finally:
+            with self._condition:
+                self._inside -= may
+                self._condition.notify_all()
+
+    def shut_if_idle(self) -> bool:
+        """Shut it, unless somebody is inside; whether it is shut."""
+        with self._condition:
+            self._shut = self._shut or not self._inside
+            return self._shut
+
+    def shut(self, timeout_s: float) -> bool:
+        """Shut it and wait for those inside; whether nobody is left."""
+        with self._condition:
+            self._shut = True
+            return self._condition.wait_for(lambda: not self._inside, timeout_s)
