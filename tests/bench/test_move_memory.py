@@ -34,4 +34,3 @@ def test_a_move_holds_little_memory_of_its_own(tmp_path: Path, option: Transport
         held = {node: resident_bytes(cluster, node, "VmHWM") - before[node] for node in before}
         assert held["n1"] <= HELD_BYTES_MAX, held
         assert held["n2"] - MEMORY_BYTES <= HELD_BYTES_MAX, held
-        print(option, {node: round(size / MIB, 1) for node, size in held.items()})

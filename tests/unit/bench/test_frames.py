@@ -70,7 +70,10 @@ def test_a_cut_frame_is_bad() -> None:
 def test_frames_carry_memory_from_source_to_target() -> None:
     source, target = map_pages(PAGE_COUNT * 4096), map_pages(PAGE_COUNT * 4096)
     source[:] = np.random.default_rng(1).integers(0, 256, source.shape, dtype=np.uint8)
-    written = [write_frame(target, read_frame(source, sequence, sequence, PAGE_COUNT), sequence) for sequence in (0, 1)]
+    written = [
+        write_frame(target, read_frame(source, sequence, sequence, PAGE_COUNT), sequence)
+        for sequence in (0, 1)
+    ]
     assert written == [FRAME_PAGES_MAX, 44]
     assert np.array_equal(source, target)
 

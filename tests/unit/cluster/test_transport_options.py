@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.unit.cluster.test_placement import ObedientBench, capacity, two_hosts
+from tests.unit.cluster.core_bench import ObedientBench
+from tests.unit.cluster.test_placement import capacity, two_hosts
 
 from ferry_cluster.commands import Commit
 from ferry_cluster.inputs import MigrateVm

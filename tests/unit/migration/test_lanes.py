@@ -64,8 +64,12 @@ async def test_whatever_lanes_die_the_memory_arrives_or_the_guest_runs_on(seed: 
     at_source, at_target = deaths(draw), deaths(draw)
     memory = random_memory(PAGES)
     guest_writes(memory, 1, 1)
-    wires = {"source_wire_of": dying(at_source), "target_wire_of": dying(at_target)}
-    async with two_ends(memory, option=TransportOption.SMB, **wires) as ends:
+    async with two_ends(
+        memory,
+        option=TransportOption.SMB,
+        source_wire_of=dying(at_source),
+        target_wire_of=dying(at_target),
+    ) as ends:
 
         def write() -> None:
             number = ends.source.reached.count("source.copying")
