@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from tests.chaos.faulty_link import FaultyLink
-from tests.unit.migration.ends import DEADLINE_S, Ends, guest_writes, random_memory, two_ends
+from tests.unit.migration.ends import DEADLINE_S, MOVE, Ends, Target, guest_writes, random_memory, two_ends
 
 from ferry_agent.migration import protocol
 from ferry_agent.migration.ports import MoveFailed, WireOf
+from ferry_agent.migration.receiver import ArrivingLane, Receiver
 from ferry_agent.migration.transports.lanes import LANES_MAX, plan_lanes
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
@@ -188,6 +189,22 @@ async def test_a_lane_that_dies_after_the_final_copy_costs_nothing(links: list[F
         release.set()
         await ends.target.device_state()
         assert_equal(ends)
+
+
+async def test_a_lane_is_closed_only_once_its_handler_has_ended() -> None:
+    target = Target(8)
+    lanes = [ArrivingLane(0, ""), ArrivingLane(1, "")]
+    receiver = Receiver(MOVE, target.slot, target, verify=False, option=TransportOption.SMB, lanes=lanes)
+    lanes[1].joined = True
+    closing = asyncio.create_task(receiver.close_lane(1))
+    with pytest.raises(TimeoutError):  # it may still be writing a frame
+        await asyncio.wait_for(asyncio.shield(closing), 0.05)
+    assert lanes[1].close_wanted.done()
+    lanes[1].count(5, 6)
+    receiver.lane_ended(lanes[1], failed("closed"))
+    assert await closing == 1
+    assert not target.outcome.done()
+    target.memory.close()
 
 
 def test_lanes_take_turns_over_the_routes_and_are_bounded() -> None:
