@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.unit.cluster.core_bench import ObedientBench
+from tests.unit.cluster.test_networks import LIVE, Wired, nic
 from tests.unit.cluster.test_placement import capacity, two_hosts
 
 from ferry_cluster.commands import Commit
@@ -55,3 +56,17 @@ def test_a_downgrade_is_an_event() -> None:
     commits = [command for command in commands if isinstance(command, Commit)]
     told = [event.message for commit in commits for event in commit.events]
     assert sum("tcpip in place of smb: h1 is of level 2012" in message for message in told) == 1
+
+
+@pytest.mark.parametrize(
+    ("rdma", "got"), [((True, True), DIRECT), ((True, False), TCPIP), ((False, True), TCPIP)]
+)
+def test_direct_takes_rdma_at_both_ends(rdma: tuple[bool, bool], got: TransportOption) -> None:
+    bench = Wired(LIVE, hosts=0)
+    for number, has_rdma in enumerate(rdma, 1):
+        bench.wire(number, nic(number, LIVE, rdma=has_rdma))
+    bench.run_vm("a", 1)
+    planned = move(bench, DIRECT)
+    assert planned.options.option is got
+    assert ("(rdma at both ends)" in planned.option_reason) == (got is TCPIP)
+    assert move(bench, SMB).options.option is SMB

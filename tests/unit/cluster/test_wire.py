@@ -1,5 +1,6 @@
 """What is known of the wire between two hosts: from the rates of their NICs, or from earlier moves."""
 
+from collections.abc import Mapping
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_the_source_is_told_what_is_known() -> None:
 GIGABIT = parse_rate("1Gbit/s")
 
 
-def pair(*of_both: dict[str, object], team: TeamMode | None = None, era: Era = Era.WS2012R2) -> Wired:
+def pair(*of_both: Mapping[str, object], team: TeamMode | None = None, era: Era = Era.WS2012R2) -> Wired:
     """Two hosts with NICs on one network, alike."""
     bench = Wired(LIVE, hosts=0)
     bench.settings = bench.cluster.settings = replace(bench.settings, era=era)

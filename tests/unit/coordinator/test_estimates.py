@@ -24,7 +24,16 @@ from ferry_wire.servers import create_server
 WIRE = WireFigures(1e8, 0.002)
 ESTIMATE = MoveEstimate(3, 4.0, 0.012, 1 << 29, 1e8, 5e6, "switched after pass 3: it fits")
 PLANNED = MigrationRecord(
-    "m1", "a", "n1", "n2", 1, "token", MigrationOptions(), MigrationState.QUEUED, 1 << 28, 1
+    "m1",
+    "a",
+    "n1",
+    "n2",
+    1,
+    "token",
+    MigrationOptions(option=TransportOption.TCPIP),
+    MigrationState.QUEUED,
+    1 << 28,
+    1,
 )
 
 
@@ -68,7 +77,7 @@ class FakeDriver:
     async def read(self, look: Any) -> Any:
         return look(self)
 
-    def wire_figures(self, source: str, target: str, option: TransportOption) -> WireFigures | None:
+    def wire_figures(self, source: str, target: str, option: TransportOption | None) -> WireFigures | None:
         assert (source, target, option) == ("n1", "n2", TransportOption.TCPIP)
         return self.wire
 

@@ -20,7 +20,13 @@ from ferry_cluster.records import (
 )
 from ferry_coordinator.ports import StoreError, StoreErrorCode
 from ferry_coordinator.record_codec import decode_record, encode_record
-from ferry_types.migrations import MigrationFigures, MigrationOptions, MigrationState, PassFigures
+from ferry_types.migrations import (
+    MigrationFigures,
+    MigrationOptions,
+    MigrationState,
+    PassFigures,
+    TransportOption,
+)
 from ferry_types.vms import Capacity
 
 numbers = st.integers(0, 2**64 - 1)
@@ -111,7 +117,7 @@ def test_a_move_of_an_earlier_release_asked_for_no_help_and_had_no_estimate() ->
     )
     record = decode_record("migration/m1", value)
     assert isinstance(record, MigrationRecord)
-    assert record.options == MigrationOptions()
+    assert record.options == MigrationOptions(option=TransportOption.TCPIP)
     assert record.figures is not None
     assert record.figures.estimate is None
     assert record.figures.passes[0].throttle_percent == 0

@@ -69,7 +69,7 @@ async def test_random_memory_is_sent_as_it_is() -> None:
 
 
 async def test_without_the_option_nothing_is_compressed() -> None:
-    async with two_ends(text_memory(), option=TransportOption.COMPRESSION) as ends:
+    async with two_ends(text_memory()) as ends:
         figures = (await ends.move()).figures(None)
     assert figures.passes[0].compressed_pages == 0
     assert figures.compression == ""

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import numpy as np
 import pytest
@@ -205,19 +204,19 @@ async def test_a_stranger_is_hung_up_on_and_disturbs_nothing(opening: Callable[[
         stranger.say(opening(source) + frame())
         assert await stranger.is_hung_up()
         lanes = [await source.join(number) for number in range(2)]
-        lane = lanes[-1]
-        lane.say(frame())
-        assert await lane.answer() == (0, Verdict.GOOD)
+        lanes[1].say(frame())
+        assert await lanes[1].answer() == (0, Verdict.GOOD)
         assert touched(target) == [7]
 
 
 async def test_a_secret_is_good_for_one_connection() -> None:
     async with accepted(lanes=2) as (target, source):
-        await source.join(0)
+        first = await source.join(0)
         again = await source.connect()
         again.say(OPENING.pack(MAGIC, 0, source.offers[0].secret))
         assert await again.is_hung_up()
         assert not target.outcome.done()
+        first.writer.close()
 
 
 async def test_trickling_strangers_do_not_keep_lanes_waiting_for_ever(
@@ -314,10 +313,12 @@ async def test_a_mark_that_comes_a_moment_later_is_waited_for(monkeypatch: pytes
     async with meddled() as (ends, meddler):
         memory, loop = ends.memory, asyncio.get_running_loop()
 
+        def mark_later() -> None:
+            loop.call_later(direct.MARK_S_MAX / 2, memory.mark_written, 9)
+
         def write() -> None:
             memory.pages[9] = 0
-            mark = partial(memory.mark_written, np.array([9]))
-            loop.call_soon_threadsafe(partial(loop.call_later, direct.MARK_S_MAX / 2, mark))
+            loop.call_soon_threadsafe(mark_later)
 
         meddler.act = write
         await ends.move()

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from tests.chaos.faulty_link import FaultyLink
-from tests.unit.migration.ends import DEADLINE_S, Ends, guest_writes, random_memory, two_ends
+from tests.unit.migration.ends import DEADLINE_S, MOVE, Ends, Target, guest_writes, random_memory, two_ends
 
 from ferry_agent.migration import protocol
 from ferry_agent.migration.ports import MoveFailed, UnshapedWire, WireOf
+from ferry_agent.migration.receiver import ArrivingLane, Receiver
 from ferry_agent.migration.transports.lanes import LANES_MAX, plan_lanes
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
@@ -64,8 +65,12 @@ async def test_whatever_lanes_die_the_memory_arrives_or_the_guest_runs_on(seed: 
     at_source, at_target = deaths(draw), deaths(draw)
     memory = random_memory(PAGES)
     guest_writes(memory, 1, 1)
-    wires = dying(at_source), dying(at_target)
-    async with two_ends(memory, None, TransportOption.SMB, *wires) as ends:
+    async with two_ends(
+        memory,
+        option=TransportOption.SMB,
+        source_wire_of=dying(at_source),
+        target_wire_of=dying(at_target),
+    ) as ends:
 
         def write() -> None:
             number = ends.source.reached.count("source.copying")
@@ -184,6 +189,22 @@ async def test_a_lane_that_dies_after_the_final_copy_costs_nothing(links: list[F
         release.set()
         await ends.target.device_state()
         assert_equal(ends)
+
+
+async def test_a_lane_is_closed_only_once_its_handler_has_ended() -> None:
+    target = Target(8)
+    lanes = [ArrivingLane(number, "", UnshapedWire()) for number in range(2)]
+    receiver = Receiver(MOVE, target.slot, target, verify=False, option=TransportOption.SMB, lanes=lanes)
+    lanes[1].joined = True
+    closing = asyncio.create_task(receiver.close_lane(1))
+    with pytest.raises(TimeoutError):  # it may still be writing a frame
+        await asyncio.wait_for(asyncio.shield(closing), 0.05)
+    assert lanes[1].close_wanted.done()
+    lanes[1].count(5, 6)
+    receiver.lane_ended(lanes[1], failed("closed"))
+    assert await closing == 1
+    assert not target.outcome.done()
+    target.memory.close()
 
 
 def test_lanes_take_turns_over_the_routes_and_are_bounded() -> None:
