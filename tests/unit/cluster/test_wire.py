@@ -141,7 +141,7 @@ def pair(*of_both: Mapping[str, object], team: TeamMode | None = None, era: Era 
 
 def rate(bench: Wired, option: TransportOption = TCPIP) -> float | None:
     figures = bench.cluster.wire_figures("h1", "h2", option)
-    return figures and figures.rate_bytes_per_s
+    return None if figures is None else figures.rate_bytes_per_s
 
 
 def test_nics_with_a_rate_tell_what_the_wire_carries_before_any_move() -> None:
