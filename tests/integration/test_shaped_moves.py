@@ -1,0 +1,93 @@
+"""Moves over NICs that have a rate: what they take, what they were expected to take, what a cut costs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.test_cli_lab import LabRunner
+
+from ferry_types.links import goodput_bytes_per_s
+from ferry_types.units import parse_rate
+
+TOPOLOGY = """
+networks: {live: {role: migration}}
+hosts:
+  node1:
+    memory: 1GiB
+    nics: {live1: {network: live, rate: 200Mbit/s}, live2: {network: live, rate: 200Mbit/s}}
+  node2:
+    memory: 1GiB
+    nics: {live1: {network: live, rate: 200Mbit/s}, live2: {network: live, rate: 200Mbit/s}}
+"""
+MEMORY_BYTES = 64 * 2**20
+GOODPUT = goodput_bytes_per_s(parse_rate("200Mbit/s"), 1500)
+FASTER = 0.97
+SLOWER = 1.5
+"""Bounds of a time against the arithmetic, on a machine that others use too."""
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[LabRunner]:
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(TOPOLOGY)
+    runner = LabRunner(tmp_path / "lab")
+    await runner.json("lab", "up", "--topology", str(topology))
+    yield runner
+    code, _, err = await runner.run("lab", "down")
+    assert code == 0, err
+
+
+async def test_moves_take_the_time_that_the_rates_say(lab: LabRunner) -> None:
+    await lab.json("vm", "create", "a", "--memory", "64MiB", "--fill", "random", "--node", "node1")
+    await lab.json("vm", "create", "b", "--memory", "64MiB", "--fill", "random", "--node", "node1")
+    await _one_nic_carries_tcpip_as_estimated(lab)
+    await _smb_uses_both_and_survives_the_loss_of_one(lab)
+    await _direct_needs_rdma(lab)
+
+
+async def _one_nic_carries_tcpip_as_estimated(lab: LabRunner) -> None:
+    expected_s = MEMORY_BYTES / GOODPUT
+    planned = await lab.json("vm", "migrate", "a", "--to", "node2", "--dry-run")
+    assert planned["estimate"]["brownout_s"] == pytest.approx(expected_s, rel=0.05)
+    moved = await _move(lab, "a", "node2", "tcpip")
+    assert FASTER * expected_s < moved["brownout_s"] < SLOWER * expected_s
+    assert moved["estimate"]["brownout_s"] == planned["estimate"]["brownout_s"]
+    assert moved["network"] == "live"
+
+
+async def _smb_uses_both_and_survives_the_loss_of_one(lab: LabRunner) -> None:
+    expected_s = MEMORY_BYTES / (2 * GOODPUT)
+    moved = await _move(lab, "a", "node1", "smb")
+    assert FASTER * expected_s < moved["brownout_s"] < SLOWER * expected_s
+    moving = asyncio.create_task(_move(lab, "a", "node2", "smb"))
+    await _is_copying(lab, "a")
+    code, _, err = await lab.run("nic", "down", "node2", "live2")
+    assert code == 0, err
+    moved = await moving
+    assert moved["brownout_s"] > expected_s, "one of them carried the rest"
+    code, _, err = await lab.run("nic", "up", "node2", "live2")
+    assert code == 0, err
+
+
+async def _direct_needs_rdma(lab: LabRunner) -> None:
+    moved = await _move(lab, "b", "node2", "direct")
+    assert moved["option"] == "tcpip"
+    assert "rdma at both ends" in moved["option_reason"]
+
+
+async def _move(lab: LabRunner, vm: str, to: str, option: str) -> dict[str, Any]:
+    moved: dict[str, Any] = await lab.json("vm", "migrate", vm, "--to", to, "--option", option, "--verify")
+    assert (moved["state"], moved["verified"]) == ("completed", True), moved
+    return moved
+
+
+async def _is_copying(lab: LabRunner, vm: str) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            moves = await lab.json("migration", "list")
+            if any((move["vm"], move["state"]) == (vm, "copying") for move in moves):
+                return
