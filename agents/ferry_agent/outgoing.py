@@ -115,7 +115,7 @@ class _Attempt:
             self.awaiting = await move.run()
             self.sent.set()
             reason = await self.awaiting.lost()
-        except MoveFailed as error:
+        except FerryError as error:  # MoveFailed, or the NIC of a route is not there
             reason = error.refusal
         except Exception as error:  # noqa: BLE001 - a bug of the engine must not strand the guest
             _log.exception("move failed unexpectedly", migration=migration_id)

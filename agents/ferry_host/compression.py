@@ -48,7 +48,6 @@ class Plain(StrEnum):
     INCOMPRESSIBLE = "did not shrink"
     NO_PROCESSOR = "found no processor to spare"
     FAST_WIRE = "went out while the wire was faster than the compressor"
-    TARGET = "went to a target that does not take compressed ones"
 
 
 class Pending(Enum):

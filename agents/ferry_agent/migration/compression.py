@@ -49,8 +49,6 @@ BATCH_PAGES_MIN = 4
 class FrameLink(Protocol):
     """What takes the frames: one stream, whose frames are numbered in the order in which they are sent."""
 
-    target_takes_lz4: bool
-
     @property
     def frames_sent(self) -> int:
         """The number of the next frame."""
@@ -159,8 +157,6 @@ class Compressor:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _choose(self) -> Pending | Plain:
-        if not self._link.target_takes_lz4:
-            return Plain.TARGET
         unacked_frames = self._link.frames_sent - self._link.frames_acked
         now_s = time.monotonic()
         return self._governor.decide(len(self._jobs), unacked_frames, now_s, in_pause=self.in_pause)

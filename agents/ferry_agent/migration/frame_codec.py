@@ -14,7 +14,7 @@ import numpy as np
 
 # Keys of PageFrame's fields: number << 3 | wire type (0 varint, 1 fixed64, 2 length-delimited).
 _MIGRATION_ID, _TOKEN, _SEQUENCE, _PAGE_INDICES = 0x0A, 0x12, 0x18, 0x22
-_PAYLOAD, _ZERO_INDICES, _CHECKSUM, _LZ4_CHECKSUM, _LANE = 0x2A, 0x32, 0x39, 0x41, 0x50
+_PAYLOAD, _ZERO_INDICES, _CHECKSUM, _LZ4_CHECKSUM, _LANE = 0x2A, 0x32, 0x39, 0x41, 0x48
 _LENGTH_DELIMITED = frozenset({_MIGRATION_ID, _TOKEN, _PAGE_INDICES, _PAYLOAD, _ZERO_INDICES})
 
 _FIXED64 = struct.Struct("<Q")

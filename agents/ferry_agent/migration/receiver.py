@@ -6,7 +6,7 @@
         \\___________\\______ OVER      the attempt failed, or the host dropped it
 
 Nothing is written to memory but in RECEIVING, so that neither a late nor a surplus frame can touch a guest
-that runs: what writes outside of the event loop passes a gate, which is shut before RECEIVING is left. READY
+that runs: what writes outside of the event loop passes a gate, which is shut when RECEIVING is left. READY
 is left by nobody: what becomes of the image then is the host's business.
 """
 
@@ -30,11 +30,6 @@ from ferry_types.migrations import TransportOption
 
 _REGION_PAGES = 512
 """Pages of 4 KiB in a huge page of 2 MiB, which the kernel gives at the first touch."""
-
-_LAST_WRITE_S_MAX = 2.0
-"""What a thread gets to finish the frame that it is writing: a thousand times what it takes."""
-
-_Written = slice | NDArray[np.uint32]
 
 
 class Phase(Enum):
@@ -92,7 +87,7 @@ class Receiver:
         self.gate = WriteGate()
         """Whoever writes to the slot's memory in a thread passes it."""
         self.on_end: Callable[[], None] = lambda: None
-        """Told when all streams have to end, before ``end`` waits for threads that still write."""
+        """Told when all streams have to end."""
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done once all streams have to end."""
         self.refusal: Refusal | None = None
@@ -135,6 +130,8 @@ class Receiver:
         if self.phase is not Phase.RECEIVING:
             raise FrameError("a frame came after the last one")
         frame = await self._checked(decode(wire), lane.frames)
+        if self.phase is not Phase.RECEIVING:
+            raise FrameError("a frame came after the last one")  # while it was decoded
         await self._write(frame)
         return frame
 
@@ -162,35 +159,42 @@ class Receiver:
         if len(frame.zero_indices):
             # Zeros for pages that were never touched would only cost memory.
             memory.pages[frame.zero_indices[memory.touched[frame.zero_indices]]] = 0
-        written: _Written = frame.page_indices
+        # Before: these pages are not known to be zero any more, whatever becomes of the frame.
+        memory.touched[frame.page_indices] = True
         if is_run(frame.page_indices):
             first = int(frame.page_indices[0])
             stop = first + len(frame.page_indices)
-            written = slice(first, stop)
-            memory.pages[written] = frame.rows
+            memory.pages[first:stop] = frame.rows
             self._backed[first // _REGION_PAGES : (stop - 1) // _REGION_PAGES + 1] = True
         elif len(frame.page_indices):
             regions = frame.page_indices // _REGION_PAGES
             if self._backed[regions].all():
-                memory.pages[written] = frame.rows
+                memory.pages[frame.page_indices] = frame.rows
             else:
                 # Scattered pages may each cost the kernel a huge page, 256 of them a second on a machine that
                 # has to fetch memory from its hypervisor. Leases are renewed on this event loop meanwhile.
                 await self._scatter_in_thread(frame)
                 self._backed[regions] = True
-        memory.touched[written] = True
 
     async def _scatter_in_thread(self, frame: CheckedFrame) -> None:
-        with self.gate.writing() as may:
-            if not may:
-                raise FrameError("a frame came after the last one")
-            pages = self.slot.memory.pages
-            work = self._loop.run_in_executor(None, pages.__setitem__, frame.page_indices, frame.rows)
+        pages = self.slot.memory.pages
+
+        def write() -> bool:
+            with self.gate.writing() as may:
+                if may:
+                    pages[frame.page_indices] = frame.rows
+                return may
+
+        work, interruption = self._loop.run_in_executor(None, write), None
+        while not work.done():
             try:
-                await asyncio.shield(work)
-            finally:
-                # A lane that is closed has ended only once its last frame is written.
                 await asyncio.wait({work})
+            except asyncio.CancelledError as error:
+                interruption = error  # a lane has ended only once its last frame is written
+        if interruption is not None:
+            raise interruption
+        if not work.result():
+            raise FrameError("a frame came after the last one")
 
     async def take_final(self, final: migration_pb2.Final) -> None:
         """Wait for every frame that the source has sent. Raises FerryError if what came is not that."""
@@ -239,10 +243,13 @@ class Receiver:
             self._host.failed(self._migration_id, refusal)
 
     def end(self, refusal: Refusal) -> None:
-        """Have all streams end, and write nothing any more: the memory may be closed afterwards."""
+        """Have all streams end, and begin to write nothing any more.
+
+        A thread may be at its last frame still: memory that is closed bears that.
+        """
         self.phase = Phase.OVER
         if not self.ended.done():
             self.refusal = refusal
             self.ended.set_result(None)
             self.on_end()
-            self.gate.shut(_LAST_WRITE_S_MAX)
+            self.gate.shut()

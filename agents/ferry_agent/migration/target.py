@@ -141,20 +141,23 @@ class MigrationServicer:
 
     async def _converse(self, receiver: Receiver, context: _ControlContext) -> None:
         if receiver.option is not TransportOption.DIRECT:
-            await self._accept(context, ())
+            await self._accept(context, receiver, ())
             await self._see_through(receiver, context)
             return
         async with DirectLanes(receiver, self._host, self._listen_host) as lanes:
-            await self._accept(context, lanes.offers)
+            await self._accept(context, receiver, lanes.offers)
             await self._see_through(receiver, context)
 
     async def _accept(
-        self, context: _ControlContext, direct_lanes: Sequence[migration_pb2.DirectLane]
+        self,
+        context: _ControlContext,
+        receiver: Receiver,
+        direct_lanes: Sequence[migration_pb2.DirectLane],
     ) -> None:
         accept = migration_pb2.MigrationAccept(
             protocol_version=protocol.PROTOCOL_VERSION,
             boot_id=self._boot_id,
-            takes_lz4=True,
+            frame_bytes=min(lane.wire.frame_bytes for lane in receiver.lanes.values()),
             direct_lanes=direct_lanes,
         )
         await context.write(migration_pb2.ControlFromTarget(accept=accept))

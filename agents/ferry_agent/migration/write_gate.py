@@ -9,31 +9,29 @@ class WriteGate:
     """Open at first. Once it is shut, nobody enters any more. For any threads."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._inside = 0
         self._shut = False
 
     @contextmanager
     def writing(self) -> Iterator[bool]:
         """Inside, memory may be written to, unless this gives False."""
-        with self._condition:
+        with self._lock:
             may = not self._shut
             self._inside += may
         try:
             yield may
         finally:
-            with self._condition:
+            with self._lock:
                 self._inside -= may
-                self._condition.notify_all()
 
     def shut_if_idle(self) -> bool:
         """Shut it, unless somebody is inside; whether it is shut."""
-        with self._condition:
+        with self._lock:
             self._shut = self._shut or not self._inside
             return self._shut
 
-    def shut(self, timeout_s: float) -> bool:
-        """Shut it and wait for those inside; whether nobody is left."""
-        with self._condition:
+    def shut(self) -> None:
+        """Shut it. Who is inside already may go on writing for a moment."""
+        with self._lock:
             self._shut = True
-            return self._condition.wait_for(lambda: not self._inside, timeout_s)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x65rry/v1/migration.proto\x12\x08\x66\x65rry.v1\"\xf1\x01\n\x11\x43ontrolFromSource\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.ferry.v1.MigrationHelloH\x00\x12+\n\x0b\x63lock_probe\x18\x02 \x01(\x0b\x32\x14.ferry.v1.ClockProbeH\x00\x12 \n\x05\x66inal\x18\x03 \x01(\x0b\x32\x0f.ferry.v1.FinalH\x00\x12/\n\rmemory_digest\x18\x04 \x01(\x0b\x32\x16.ferry.v1.MemoryDigestH\x00\x12)\n\nclose_lane\x18\x05 \x01(\x0b\x32\x13.ferry.v1.CloseLaneH\x00\x42\x06\n\x04\x62ody\"\xa6\x01\n\x11\x43ontrolFromTarget\x12+\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x19.ferry.v1.MigrationAcceptH\x00\x12/\n\rclock_reading\x18\x02 \x01(\x0b\x32\x16.ferry.v1.ClockReadingH\x00\x12+\n\x0blane_closed\x18\x03 \x01(\x0b\x32\x14.ferry.v1.LaneClosedH\x00\x42\x06\n\x04\x62ody\"\xce\x01\n\x0eMigrationHello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x14\n\x0cmigration_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\n\n\x02vm\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x12\n\npage_count\x18\x06 \x01(\x04\x12\x0e\n\x06verify\x18\x07 \x01(\x08\x12\x0f\n\x07\x62oot_id\x18\x08 \x01(\t\x12\x0e\n\x06option\x18\t \x01(\t\x12\x1d\n\x05lanes\x18\n \x03(\x0b\x32\x0e.ferry.v1.Lane\"7\n\x04Lane\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x12\n\ntarget_nic\x18\x02 \x01(\t\x12\x0b\n\x03mtu\x18\x03 \x01(\r\"{\n\x0fMigrationAccept\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x11\n\ttakes_lz4\x18\x03 \x01(\x08\x12*\n\x0c\x64irect_lanes\x18\x04 \x03(\x0b\x32\x14.ferry.v1.DirectLane\":\n\nDirectLane\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0e\n\x06secret\x18\x03 \x01(\x0c\"&\n\nClockProbe\x12\x18\n\x10source_sent_at_s\x18\x01 \x01(\x01\"=\n\x0c\x43lockReading\x12\x18\n\x10source_sent_at_s\x18\x01 \x01(\x01\x12\x13\n\x0btarget_at_s\x18\x02 \x01(\x01\"N\n\x05\x46inal\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x04\x12\r\n\x05pages\x18\x02 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x03 \x01(\x04\x12\x14\n\x0c\x64\x65vice_state\x18\x04 \x01(\x0c\"\x1e\n\x0cMemoryDigest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"\x1b\n\tCloseLane\x12\x0e\n\x06number\x18\x01 \x01(\r\",\n\nLaneClosed\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x04\"\xcb\x01\n\tPageFrame\x12\x14\n\x0cmigration_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x14\n\x0cpage_indices\x18\x04 \x01(\x0c\x12\x0f\n\x07payload\x18\x05 \x01(\x0c\x12\x14\n\x0czero_indices\x18\x06 \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x07 \x01(\x06\x12\x19\n\x0clz4_checksum\x18\x08 \x01(\x06H\x00\x88\x01\x01\x12\x0c\n\x04lane\x18\n \x01(\rB\x0f\n\r_lz4_checksum\"\x19\n\x07\x42ulkAck\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x04\x32\x88\x01\n\tMigration\x12G\n\x07\x43ontrol\x12\x1b.ferry.v1.ControlFromSource\x1a\x1b.ferry.v1.ControlFromTarget(\x01\x30\x01\x12\x32\n\x04\x42ulk\x12\x13.ferry.v1.PageFrame\x1a\x11.ferry.v1.BulkAck(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x65rry/v1/migration.proto\x12\x08\x66\x65rry.v1\"\xf1\x01\n\x11\x43ontrolFromSource\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.ferry.v1.MigrationHelloH\x00\x12+\n\x0b\x63lock_probe\x18\x02 \x01(\x0b\x32\x14.ferry.v1.ClockProbeH\x00\x12 \n\x05\x66inal\x18\x03 \x01(\x0b\x32\x0f.ferry.v1.FinalH\x00\x12/\n\rmemory_digest\x18\x04 \x01(\x0b\x32\x16.ferry.v1.MemoryDigestH\x00\x12)\n\nclose_lane\x18\x05 \x01(\x0b\x32\x13.ferry.v1.CloseLaneH\x00\x42\x06\n\x04\x62ody\"\xa6\x01\n\x11\x43ontrolFromTarget\x12+\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x19.ferry.v1.MigrationAcceptH\x00\x12/\n\rclock_reading\x18\x02 \x01(\x0b\x32\x16.ferry.v1.ClockReadingH\x00\x12+\n\x0blane_closed\x18\x03 \x01(\x0b\x32\x14.ferry.v1.LaneClosedH\x00\x42\x06\n\x04\x62ody\"\xce\x01\n\x0eMigrationHello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x14\n\x0cmigration_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\n\n\x02vm\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x12\n\npage_count\x18\x06 \x01(\x04\x12\x0e\n\x06verify\x18\x07 \x01(\x08\x12\x0f\n\x07\x62oot_id\x18\x08 \x01(\t\x12\x0e\n\x06option\x18\t \x01(\t\x12\x1d\n\x05lanes\x18\n \x03(\x0b\x32\x0e.ferry.v1.Lane\"7\n\x04Lane\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x12\n\ntarget_nic\x18\x02 \x01(\t\x12\x0b\n\x03mtu\x18\x03 \x01(\r\"}\n\x0fMigrationAccept\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x13\n\x0b\x66rame_bytes\x18\x03 \x01(\x04\x12*\n\x0c\x64irect_lanes\x18\x04 \x03(\x0b\x32\x14.ferry.v1.DirectLane\":\n\nDirectLane\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0e\n\x06secret\x18\x03 \x01(\x0c\"&\n\nClockProbe\x12\x18\n\x10source_sent_at_s\x18\x01 \x01(\x01\"=\n\x0c\x43lockReading\x12\x18\n\x10source_sent_at_s\x18\x01 \x01(\x01\x12\x13\n\x0btarget_at_s\x18\x02 \x01(\x01\"N\n\x05\x46inal\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x04\x12\r\n\x05pages\x18\x02 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x03 \x01(\x04\x12\x14\n\x0c\x64\x65vice_state\x18\x04 \x01(\x0c\"\x1e\n\x0cMemoryDigest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"\x1b\n\tCloseLane\x12\x0e\n\x06number\x18\x01 \x01(\r\",\n\nLaneClosed\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x04\"\xcb\x01\n\tPageFrame\x12\x14\n\x0cmigration_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x14\n\x0cpage_indices\x18\x04 \x01(\x0c\x12\x0f\n\x07payload\x18\x05 \x01(\x0c\x12\x14\n\x0czero_indices\x18\x06 \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x07 \x01(\x06\x12\x19\n\x0clz4_checksum\x18\x08 \x01(\x06H\x00\x88\x01\x01\x12\x0c\n\x04lane\x18\t \x01(\rB\x0f\n\r_lz4_checksum\"\x19\n\x07\x42ulkAck\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x04\x32\x88\x01\n\tMigration\x12G\n\x07\x43ontrol\x12\x1b.ferry.v1.ControlFromSource\x1a\x1b.ferry.v1.ControlFromTarget(\x01\x30\x01\x12\x32\n\x04\x42ulk\x12\x13.ferry.v1.PageFrame\x1a\x11.ferry.v1.BulkAck(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,25 +40,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LANE']._serialized_start=660
   _globals['_LANE']._serialized_end=715
   _globals['_MIGRATIONACCEPT']._serialized_start=717
-  _globals['_MIGRATIONACCEPT']._serialized_end=840
-  _globals['_DIRECTLANE']._serialized_start=842
-  _globals['_DIRECTLANE']._serialized_end=900
-  _globals['_CLOCKPROBE']._serialized_start=902
-  _globals['_CLOCKPROBE']._serialized_end=940
-  _globals['_CLOCKREADING']._serialized_start=942
-  _globals['_CLOCKREADING']._serialized_end=1003
-  _globals['_FINAL']._serialized_start=1005
-  _globals['_FINAL']._serialized_end=1083
-  _globals['_MEMORYDIGEST']._serialized_start=1085
-  _globals['_MEMORYDIGEST']._serialized_end=1115
-  _globals['_CLOSELANE']._serialized_start=1117
-  _globals['_CLOSELANE']._serialized_end=1144
-  _globals['_LANECLOSED']._serialized_start=1146
-  _globals['_LANECLOSED']._serialized_end=1190
-  _globals['_PAGEFRAME']._serialized_start=1193
-  _globals['_PAGEFRAME']._serialized_end=1396
-  _globals['_BULKACK']._serialized_start=1398
-  _globals['_BULKACK']._serialized_end=1423
-  _globals['_MIGRATION']._serialized_start=1426
-  _globals['_MIGRATION']._serialized_end=1562
+  _globals['_MIGRATIONACCEPT']._serialized_end=842
+  _globals['_DIRECTLANE']._serialized_start=844
+  _globals['_DIRECTLANE']._serialized_end=902
+  _globals['_CLOCKPROBE']._serialized_start=904
+  _globals['_CLOCKPROBE']._serialized_end=942
+  _globals['_CLOCKREADING']._serialized_start=944
+  _globals['_CLOCKREADING']._serialized_end=1005
+  _globals['_FINAL']._serialized_start=1007
+  _globals['_FINAL']._serialized_end=1085
+  _globals['_MEMORYDIGEST']._serialized_start=1087
+  _globals['_MEMORYDIGEST']._serialized_end=1117
+  _globals['_CLOSELANE']._serialized_start=1119
+  _globals['_CLOSELANE']._serialized_end=1146
+  _globals['_LANECLOSED']._serialized_start=1148
+  _globals['_LANECLOSED']._serialized_end=1192
+  _globals['_PAGEFRAME']._serialized_start=1195
+  _globals['_PAGEFRAME']._serialized_end=1398
+  _globals['_BULKACK']._serialized_start=1400
+  _globals['_BULKACK']._serialized_end=1425
+  _globals['_MIGRATION']._serialized_start=1428
+  _globals['_MIGRATION']._serialized_end=1564
 # @@protoc_insertion_point(module_scope)

@@ -110,7 +110,7 @@ class MigrationHello(_message.Message):
     boot_id: _builtins.str
     """of the machine: equal means one monotonic clock"""
     option: _builtins.str
-    """tcpip | smb | direct: what the lanes are"""
+    """tcpip | compression | smb | direct: what the lanes are"""
     @_builtins.property
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lane]:
         """connections that will carry pages, at most 8"""
@@ -171,12 +171,12 @@ class MigrationAccept(_message.Message):
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     BOOT_ID_FIELD_NUMBER: _builtins.int
-    TAKES_LZ4_FIELD_NUMBER: _builtins.int
+    FRAME_BYTES_FIELD_NUMBER: _builtins.int
     DIRECT_LANES_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     boot_id: _builtins.str
-    takes_lz4: _builtins.bool
-    """compressed page frames; unset by releases that do not know them"""
+    frame_bytes: _builtins.int
+    """how large frames should be at most, for the NICs at which they arrive"""
     @_builtins.property
     def direct_lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DirectLane]:
         """of option direct: one for each lane that was offered"""
@@ -186,12 +186,12 @@ class MigrationAccept(_message.Message):
         *,
         protocol_version: _builtins.int = ...,
         boot_id: _builtins.str = ...,
-        takes_lz4: _builtins.bool = ...,
+        frame_bytes: _builtins.int = ...,
         direct_lanes: _abc.Iterable[Global___DirectLane] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "direct_lanes", b"direct_lanes", "protocol_version", b"protocol_version", "takes_lz4", b"takes_lz4"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "direct_lanes", b"direct_lanes", "frame_bytes", b"frame_bytes", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -402,7 +402,7 @@ class PageFrame(_message.Message):
     """XXH3-64 of payload, seeded with XXH3-64 of page_indices + zero_indices"""
     lz4_checksum: _builtins.int
     """Present: the payload is an LZ4 block without a size in front, shorter than the pages, and this is the XXH3-64
-    of what it decodes to. Only for targets that said takes_lz4.
+    of what it decodes to.
     """
     lane: _builtins.int
     """in the first frame of a stream"""

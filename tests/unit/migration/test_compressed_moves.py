@@ -11,13 +11,11 @@ import pytest
 from tests.unit.migration.ends import DEADLINE_S, Ends, guest_writes, random_memory, two_ends
 from tests.unit.migration.test_moves import assert_equal
 
-from ferry.v1 import migration_pb2
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import compression
 from ferry_agent.migration.compression import NICENESS, Batch, Compressor
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.processors import ProcessorMeter
-from ferry_agent.migration.transports.compressed import CompressedTransport
 from ferry_host.compression import Governor, Pending, Plain, ProcessorBudget
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.migrations import MigrationFigures, TransportOption
@@ -136,21 +134,6 @@ async def test_nothing_is_compressed_when_no_processor_is_to_spare(monkeypatch: 
         figures = await move(ends)
     assert figures.passes[0].compressed_pages == 0
     assert figures.compression == "0% of the pages were compressed; 100% found no processor to spare"
-
-
-async def test_a_target_of_an_earlier_release_gets_plain_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    open_now = CompressedTransport.open
-
-    async def open_as_before(transport: CompressedTransport, accept: migration_pb2.MigrationAccept) -> None:
-        assert accept.takes_lz4
-        accept.ClearField("takes_lz4")
-        await open_now(transport, accept)
-
-    monkeypatch.setattr(CompressedTransport, "open", open_as_before)
-    async with two_ends(text_memory(), option=TransportOption.COMPRESSION) as ends:
-        figures = await move(ends)
-    assert figures.passes[0].compressed_pages == 0
-    assert figures.compression.endswith("100% went to a target that does not take compressed ones")
 
 
 async def test_a_wire_faster_than_the_compressor_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from ferry.v1 import migration_pb2
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.compression import Batch, Compressor
@@ -27,7 +26,6 @@ class CompressedTransport(TcpipTransport):
         wire_of: WireOf,
     ) -> None:
         super().__init__(order, lanes, memory, sent_pages, breakage, wire_of)
-        self.target_takes_lz4 = False
         self._lane = self._lanes[0]
         self._compressor = Compressor(self)
 
@@ -45,11 +43,6 @@ class CompressedTransport(TcpipTransport):
         """Take frame number ``frames_sent`` as soon as the window allows. Raises FerryError."""
         lane = await self._free_lane()
         lane.post(frame, NO_PAGES, NO_PAGES)
-
-    async def open(self, accept: migration_pb2.MigrationAccept) -> None:
-        """Prove the token. Raises FerryError."""
-        self.target_takes_lz4 = accept.takes_lz4
-        await super().open(accept)
 
     def begin_pass(self, kind: PassKind) -> None:
         """In the pause nothing waits for a processor."""

@@ -50,6 +50,7 @@ class DirectTransport:
     ) -> None:
         self.lanes = lanes
         self.tally = Tally()
+        self._target_frame_bytes = 0
         self._order = order
         self._memory = memory
         self._sent_pages = sent_pages
@@ -76,14 +77,15 @@ class DirectTransport:
 
     @property
     def frame_pages(self) -> int:
-        """By the slowest NIC."""
-        return frame_pages([lane.wire for lane in self._lanes])
+        """By the slowest NIC at either end."""
+        return frame_pages([lane.wire for lane in self._lanes], self._target_frame_bytes)
 
     def connect(self) -> None:
         """Nothing: the ports come with Accept."""
 
     async def open(self, accept: migration_pb2.MigrationAccept) -> None:
         """Prove the secret of every lane. Raises FerryError."""
+        self._target_frame_bytes = accept.frame_bytes
         offered = {lane.number: lane for lane in accept.direct_lanes}
         if offered.keys() != {lane.number for lane in self._lanes}:
             raise FerryError(failed(f"{self._order.target} does not offer the lanes that were asked for"))

@@ -32,6 +32,7 @@ class GrpcTransport(ABC):
     ) -> None:
         self.lanes = lanes
         self.tally = Tally()
+        self._target_frame_bytes = 0
         self._sent_pages = sent_pages
         self._breakage = breakage
         self._builder = FrameBuilder(memory.pages)
@@ -60,16 +61,17 @@ class GrpcTransport(ABC):
 
     @property
     def frame_pages(self) -> int:
-        """By the slowest NIC."""
-        return frame_pages([lane.wire for lane in self._lanes])
+        """By the slowest NIC at either end."""
+        return frame_pages([lane.wire for lane in self._lanes], self._target_frame_bytes)
 
     def connect(self) -> None:
         """Begin to connect, on every lane."""
         for lane in self._lanes:
             lane.connect()
 
-    async def open(self, _accept: migration_pb2.MigrationAccept) -> None:
+    async def open(self, accept: migration_pb2.MigrationAccept) -> None:
         """Prove the token on every lane; those that do not open in time are dead. Raises FerryError."""
+        self._target_frame_bytes = accept.frame_bytes
         for lane in self._lanes:
             lane.open()
         try:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
+from ferry_types.links import MTU_STANDARD
 from ferry_types.messages import Route
 from ferry_types.migrations import TransportOption
 
@@ -42,6 +43,6 @@ def plan_lanes(option: TransportOption, routes: Sequence[Route], target_address:
     }[option]
     turns = chain.from_iterable(repeat(ways))
     return tuple(
-        LanePlan(number, way.source_nic, way.target_nic, way.address, way.mtu)
+        LanePlan(number, way.source_nic, way.target_nic, way.address, way.mtu or MTU_STANDARD)
         for number, way in zip(range(count), turns, strict=False)
     )

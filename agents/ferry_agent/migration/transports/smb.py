@@ -53,6 +53,7 @@ class SmbTransport(GrpcTransport):
 
     async def _take_over(self, lane: GrpcLane) -> None:
         frames_written = await self._close_lane(lane.number)
+        await lane.close()
         frames_acked = lane.frames_posted - len(lane.in_flight)  # only now: acknowledgements went on coming
         if not frames_acked <= frames_written <= lane.frames_posted:
             raise FerryError(
@@ -68,7 +69,6 @@ class SmbTransport(GrpcTransport):
             if shipment.pages:
                 self._due.append((shipment.page_indices, shipment.zero_indices))
         self._lanes.remove(lane)
-        await lane.close()
 
     async def settle_last(self) -> None:
         """Wait for everything: a lane may die after the end was announced, and must not cost the move."""

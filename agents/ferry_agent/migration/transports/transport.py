@@ -139,6 +139,7 @@ GiveBack = Callable[[Indices], None]
 """Marks pages dirty again: what was sent of them is worth nothing."""
 
 
-def frame_pages(wires: Sequence[Wire]) -> int:
-    """Pages that frames should carry, so that the slowest of these wires is done with one soon."""
-    return max(1, min(FRAME_PAGES_MAX, min(wire.frame_bytes for wire in wires) // PAGE_SIZE))
+def frame_pages(wires: Sequence[Wire], target_frame_bytes: int) -> int:
+    """Pages that frames should carry, so that the slowest NIC at either end is done with one soon."""
+    frame_bytes = min(target_frame_bytes, *(wire.frame_bytes for wire in wires))
+    return max(1, min(FRAME_PAGES_MAX, frame_bytes // PAGE_SIZE))
