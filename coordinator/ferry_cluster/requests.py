@@ -63,8 +63,7 @@ def make_move(
     state = turn.state
     owner = state.owners[vm.spec.name]
     assert owner.node is not None
-    nodes = state.nodes[owner.node], state.nodes[target]
-    choice = choose_option(turn.settings, *nodes, options.option)
+    choice = choose_option(turn.settings, state, owner.node, target, options.option)
     number = max((known.number for known in state.migrations.values()), default=0) + 1
     return MigrationRecord(
         id=f"m{number}",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.unit.cluster.core_bench import ObedientBench
-from tests.unit.cluster.test_networks import LIVE, Wired, nic
+from tests.unit.cluster.test_networks import LIVE, SAN, Wired, nic
 from tests.unit.cluster.test_placement import capacity, two_hosts
 
 from ferry_cluster.commands import Commit
@@ -68,5 +68,14 @@ def test_direct_takes_rdma_at_both_ends(rdma: tuple[bool, bool], got: TransportO
     bench.run_vm("a", 1)
     planned = move(bench, DIRECT)
     assert planned.options.option is got
+    assert ("of h1 has no RDMA" in planned.option_reason) == (not rdma[0])
     assert ("(rdma at both ends)" in planned.option_reason) == (got is TCPIP)
     assert move(bench, SMB).options.option is SMB
+
+
+def test_rdma_on_another_network_does_not_help() -> None:
+    bench = Wired(LIVE, SAN, hosts=0)
+    for number in (1, 2):
+        bench.wire(number, nic(number, LIVE), nic(number, SAN, rdma=True))
+    bench.run_vm("a", 1)
+    assert move(bench, DIRECT).options.option is TCPIP
