@@ -132,7 +132,10 @@ def _order_prepare(turn: Turn, move: MigrationRecord) -> None:
 
 
 def _order_begin(turn: Turn, move: MigrationRecord) -> None:
-    """Have the source copy, over the best network that leads to the target now; without one, it is over."""
+    """Have the source copy, over the best network that leads to the target now; without one, it is over.
+
+    The order may be repeated; frames that do not agree are told of once for each network that it takes.
+    """
     problem = networks.path_problem(turn.settings, turn.state, move.source, move.target)
     if problem is not None:
         end(turn, move, MigrationState.FAILED, problem.message)
@@ -140,7 +143,8 @@ def _order_begin(turn: Turn, move: MigrationRecord) -> None:
     address = turn.state.nodes[move.target].address
     ways = networks.routes(turn.settings, turn.state, move.source, move.target, Traffic.MIGRATION)
     over = networks.network_of(turn.state, move.source, ways)
-    if over != move.network:
+    is_new = over != move.network
+    if is_new:
         turn.write(replace(move, network=over))
     wire = wire_figures(turn.settings, turn.state, move.source, move.target, move.options.option)
     turn.order(
@@ -149,7 +153,7 @@ def _order_begin(turn: Turn, move: MigrationRecord) -> None:
             move.id, move.token, move.vm, move.epoch, move.target, address, move.options, ways, wire
         ),
     )
-    if why := networks.downgrade(turn.settings, turn.state, move):
+    if is_new and (why := networks.downgrade(turn.settings, turn.state, move)):
         turn.log(PATH_DOWNGRADED, f"{move.id} of {move.vm}: {why}", move.source, move.vm)
 
 

@@ -183,8 +183,8 @@ class Driver:
 
     @property
     def has_untold(self) -> bool:
-        """Whether onlookers have yet to hear of something."""
-        return self._changed != _NOTHING or bool(self._happened)
+        """Whether watchers or onlookers have yet to hear of something."""
+        return self._unseen != _NOTHING or self._changed != _NOTHING or bool(self._happened)
 
     async def run(self) -> None:
         """Reign until ``stop``.

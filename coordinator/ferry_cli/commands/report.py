@@ -3,8 +3,9 @@
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from ferry_cli import admin, interrupts, pages
 from ferry_cli.options import CoordinatorOption, DirectoryOption, OutputOption, duration
 from ferry_cli.output import Output, print_document, say, tell
 from ferry_types.errors import FerryError, malformed, not_found
+
+if TYPE_CHECKING:
+    from ferry_cli.report.figures import Report
 
 _OUT = "--out"
 
@@ -54,16 +58,7 @@ def report(
     from ferry_cli.report.render import render
 
     ids, paths = gather.sorted_out(arguments or [])
-    is_narrowed = bool(since is not None or vm or node)
-    if paths and not ids and is_narrowed:
-        raise FerryError(
-            malformed(
-                "--since, --vm and --node choose among the cluster's moves: a FILE is shown as it is",
-                "leave them out, or the FILE",
-            )
-        )
-    if out is not None and any(_is_same(out, path) for path in paths):
-        raise FerryError(malformed(f"{out} would be written over", f"name another file with {_OUT}"))
+    _refuse_contradictions(ids, paths, out, is_narrowed=bool(since is not None or vm or node))
     made_us = time.time_ns() // 1000
     since_us = 0 if since is None else max(0, made_us - round(duration(since, "--since") * 1e6))
     runs = gather.from_files(paths)
@@ -84,12 +79,34 @@ def report(
     if output is Output.JSON:
         print_document({"path": str(path), **figures.document(made)})
     else:
-        for found in made.series:
-            tell(f"{found.name}: black-out: {figures.blackout_reading(found)}")
-        for part in made.parts:
-            for burst in part.bursts:
-                tell(f"{part.run.name}: {figures.burst_reading(burst)}")
+        _tell_readings(made)
     say(f"the report is in {path}")
+
+
+def _refuse_contradictions(
+    ids: Sequence[str], paths: Sequence[Path], out: Path | None, *, is_narrowed: bool
+) -> None:
+    """Raise FerryError if what was asked for cannot be meant."""
+    if paths and not ids and is_narrowed:
+        raise FerryError(
+            malformed(
+                "--since, --vm and --node choose among the cluster's moves: a FILE is shown as it is",
+                "leave them out, or the FILE",
+            )
+        )
+    if out is not None and any(_is_same(out, path) for path in paths):
+        raise FerryError(malformed(f"{out} would be written over", f"name another file with {_OUT}"))
+
+
+def _tell_readings(made: "Report") -> None:
+    """What the charts show, in a line each."""
+    from ferry_cli.report import figures
+
+    for found in made.series:
+        tell(f"{found.name}: black-out: {figures.blackout_reading(found)}")
+    for part in made.parts:
+        for burst in part.bursts:
+            tell(f"{part.run.name}: {figures.burst_reading(burst)}")
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -32,6 +32,7 @@ from ferry_sim.scenarios.fields import (
     SizeBytes,
 )
 from ferry_types.limits import MIGRATION_LIMIT_MAX, VM_MEMORY_BYTES_MIN
+from ferry_types.migrations import TransportOption
 from ferry_types.network_words import limit_rate
 from ferry_types.networks import (
     LATENCY_S_MAX,
@@ -146,6 +147,9 @@ class Host(_Part):
     processors: int | None = Field(default=None, ge=1, le=PROCESSORS_MAX, description="logical processors")
     migration_limit: int | None = Field(
         default=None, ge=1, le=MIGRATION_LIMIT_MAX, description="live migrations at a time"
+    )
+    migration_option: TransportOption | None = Field(
+        default=None, description="how VMs leave it, unless a move says otherwise"
     )
     processor: ProcessorModel | None = Field(default=None, description="vendor:generation")
     switches: tuple[Name, ...] | None = Field(default=None, description="its virtual switches")

@@ -40,6 +40,7 @@ def agent_options(topology: Topology, name: str) -> tuple[tuple[str, str], ...]:
         "memory": "" if host.memory is None else f"{host.memory}B",
         "processors": "" if host.processors is None else str(host.processors),
         "migration_limit": "" if host.migration_limit is None else str(host.migration_limit),
+        "migration_option": host.migration_option or "",
         "processor": "" if host.processor is None else f"{host.processor.vendor}:{host.processor.generation}",
         "switches": "" if host.switches is None else ",".join(host.switches),
         "domain": host.domain or "",

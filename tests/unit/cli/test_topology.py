@@ -64,6 +64,7 @@ def test_an_agent_is_told_what_its_host_is() -> None:
     options = agent_options(topology, "node1")
     assert dict(options)["memory"] == "1073741824B"
     assert dict(options)["switches"] == "external,lab"
+    assert dict(options)["migration_option"] == "direct"
     nics = tuple(parse_nic(value) for option, value in options if option == "nic")
     assert nics == topology.nic_values("node1")
     assert [parse_team(value) for option, value in options if option == "team"] == [
@@ -111,6 +112,7 @@ def test_the_notes_of_a_lab_keep_networks_and_repeated_options(tmp_path: Path) -
         ),
         ("team: t}", "team: u}", "hosts.n2.nics.live.team: host n2 has no team u: it has t"),
         ("team: t}", "mtu: 1500}", "line 10: hosts.n2.teams.t: no NIC of host n2 is in team t"),
+        ("  n1:\n", "  n1:\n    migration_option: rdma\n", "line 6: hosts.n1.migration_option:"),
         ("t: static", "t: lacp", "line 10: hosts.n2.teams.t:"),
         (
             "team: t}",

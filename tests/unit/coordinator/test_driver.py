@@ -111,7 +111,10 @@ async def test_requests_are_answered_when_the_host_has_done_it(reign: Reign) -> 
     assert (await reign.driver.read(lambda cluster: cluster.vm_view("web1"))).state is VmState.OFF
 
 
-async def test_nothing_is_shown_to_watchers_while_a_guest_waits_for_its_hand_off(reign: Reign) -> None:
+async def test_nothing_is_shown_to_watchers_while_a_guest_waits_for_its_hand_off(
+    reign: Reign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "WATCHERS_LATER_S", 0.5)  # longer than a busy disk takes to commit
     await reign.hear(1, join("node1"))
     await reign.hear(2, join("node2"))
     asked = await run_vm(reign, 1)
