@@ -6,14 +6,16 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ferry_agent.network.adapters import Adapters
 from ferry_agent.runtime import HostRuntime
 
 
 class HostCollector(Collector):
-    """Gauges of one host and its VMs. Scrapes come from another thread and only read."""
+    """Gauges of one host, its VMs and its NICs. Scrapes come from another thread and only read."""
 
-    def __init__(self, runtime: HostRuntime) -> None:
+    def __init__(self, runtime: HostRuntime, adapters: Adapters) -> None:
         self._runtime = runtime
+        self._adapters = adapters
 
     def collect(self) -> Iterator[Metric]:
         """One scrape."""
@@ -31,10 +33,27 @@ class HostCollector(Collector):
             rate.add_metric(labels, image.vcpu.write_bytes_per_s)
             steps.add_metric(labels, image.vcpu.steps)
         yield from (used, rate, steps)
+        yield from self._nics()
+
+    def _nics(self) -> Iterator[Metric]:
+        passed = CounterMetricFamily(
+            "ferry_nic_bytes", "Payload that passed a NIC", labels=["nic", "direction"]
+        )
+        busy = CounterMetricFamily(
+            "ferry_nic_busy_seconds",
+            "For which a NIC that has a rate was busy with it",
+            labels=["nic", "direction"],
+        )
+        for one in self._adapters.passed():
+            passed.add_metric([one.nic, "sent"], one.sent_bytes)
+            passed.add_metric([one.nic, "received"], one.received_bytes)
+            busy.add_metric([one.nic, "sent"], one.sending_s)
+            busy.add_metric([one.nic, "received"], one.receiving_s)
+        yield from (passed, busy)
 
 
-def make_registry(runtime: HostRuntime) -> CollectorRegistry:
+def make_registry(runtime: HostRuntime, adapters: Adapters) -> CollectorRegistry:
     """A registry with the host's figures alone."""
     registry = CollectorRegistry()
-    registry.register(HostCollector(runtime))
+    registry.register(HostCollector(runtime, adapters))
     return registry

@@ -8,7 +8,7 @@ import structlog
 
 from ferry_agent.estimates import estimate_move
 from ferry_agent.failpoints import Failpoints
-from ferry_agent.migration.ports import MoveFailed, WireOf, unshaped
+from ferry_agent.migration.ports import WireOf, unshaped
 from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
 from ferry_agent.rack import Image, Rack
 from ferry_agent.redirects import Redirect

@@ -112,7 +112,7 @@ async def serve(settings: AgentSettings) -> None:
         await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
         echo_port.serve(runtime.rack.echo, runtime.rack.moved_to)
         if settings.metrics_listen:
-            stack.enter_context(served_metrics(make_registry(runtime), settings.metrics_listen))
+            stack.enter_context(served_metrics(make_registry(runtime, adapters), settings.metrics_listen))
         await _work(settings, runtime, server, nics, adapters, listeners, stopped)
 
 

@@ -29,11 +29,13 @@ FATAL_RULES = frozenset(
         "functional level",
         "known network",
         "subnet",
-        "nic addresses",
         EVICTED,
     }
 )
 """Refusals that trying again does not change."""
+
+PASSING_RULES = frozenset({"nic addresses"})
+"""Refusals that time may cure: the address is free once the node that had it is known to be lost."""
 
 _log = structlog.get_logger("uplink")
 
@@ -96,7 +98,11 @@ class Uplink:
                 refusal = refusal_of(error)
                 if refusal.rule in FATAL_RULES:
                     raise FerryError(refusal) from error
-                _log.info("stream ended", address=self._address, reason=refusal.message)
+                if refusal.rule in PASSING_RULES:
+                    opened = False  # not to ask ever so often: it may take a lease
+                    _log.warning("not admitted yet", address=self._address, reason=refusal.message)
+                else:
+                    _log.info("stream ended", address=self._address, reason=refusal.message)
             backoff_s = BACKOFF_S_MIN if opened else min(backoff_s * 2, BACKOFF_S_MAX)
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 

@@ -36,6 +36,7 @@ from ferry_types.events import (
     VM_MOVING,
 )
 from ferry_types.limits import PAGE_SIZE
+from ferry_types.links import TrafficClass
 from ferry_types.messages import (
     Armed,
     ArmHandOff,
@@ -56,7 +57,6 @@ from ferry_types.messages import (
     VmRunning,
 )
 from ferry_types.migrations import ENDED, MigrationFigures, MigrationState
-from ferry_types.networks import Traffic
 from ferry_types.vms import ImagePhase
 
 _GIVEN_BACK = frozenset({Origin.ABORT, Origin.TAKE_BACK})
@@ -141,7 +141,7 @@ def _order_begin(turn: Turn, move: MigrationRecord) -> None:
         end(turn, move, MigrationState.FAILED, problem.message)
         return
     address = turn.state.nodes[move.target].address
-    ways = networks.routes(turn.settings, turn.state, move.source, move.target, Traffic.MIGRATION)
+    ways = networks.routes(turn.settings, turn.state, move.source, move.target, TrafficClass.MIGRATION)
     over = networks.network_of(turn.state, move.source, ways)
     is_new = over != move.network
     if is_new:

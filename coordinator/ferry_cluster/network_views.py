@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from ferry_cluster.networks import by_metric, choice
+from ferry_cluster.networks import ROUTED, by_metric, choice
 from ferry_cluster.records import NodeRecord
 from ferry_cluster.state import ClusterSettings, ClusterState
-from ferry_types.networks import Network, NetworkRole, NetworkState, Nic, NicState, Traffic
+from ferry_types.links import TrafficClass
+from ferry_types.networks import Network, NetworkRole, NetworkState, Nic, NicState
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,14 @@ class NetworkView:
     subnet: str
     state: NetworkState
     mtu: int
-    carries: tuple[Traffic, ...]
+    carries: tuple[TrafficClass, ...]
     nics: tuple[NicView, ...]
     reason: str
 
 
 def network_views(settings: ClusterSettings, state: ClusterState) -> list[NetworkView]:
     """All networks, the most preferred first."""
-    first = {traffic: choice(settings, state, traffic)[:1] for traffic in Traffic}
+    first = {traffic: choice(settings, state, traffic)[:1] for traffic in ROUTED}
     views = []
     for metric, network in by_metric(settings, state):
         nics = tuple(
@@ -59,7 +60,7 @@ def network_views(settings: ClusterSettings, state: ClusterState) -> list[Networ
                 network.subnet,
                 _state(nics),
                 sizes.pop() if len(sizes) == 1 else 0,
-                tuple(traffic for traffic in Traffic if network in first[traffic]),
+                tuple(traffic for traffic in ROUTED if network in first[traffic]),
                 nics,
                 _reason(network, nics),
             )

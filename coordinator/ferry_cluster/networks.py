@@ -26,6 +26,7 @@ from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_cluster.turn import Turn
 from ferry_types.errors import Refusal, refused
 from ferry_types.events import NETWORK_DOWN, NETWORK_UP, NIC_FAILED, NIC_UP
+from ferry_types.links import TrafficClass
 from ferry_types.messages import Join, NicsChanged, Route
 from ferry_types.networks import (
     RATE_BYTES_PER_S_MAX,
@@ -33,7 +34,6 @@ from ferry_types.networks import (
     NetworkRole,
     Nic,
     NicFault,
-    Traffic,
     membership_problem,
     nics_problem,
     path_mtu,
@@ -51,11 +51,14 @@ _UNSHAPED: Final = RATE_BYTES_PER_S_MAX
 REASON_CHARACTERS_MAX: Final = 200
 
 _ROLES: Final = {
-    Traffic.CLUSTER: NetworkRole.CLUSTER,
-    Traffic.CSV: NetworkRole.CSV,
-    Traffic.MIGRATION: NetworkRole.MIGRATION,
+    TrafficClass.CLUSTER: NetworkRole.CLUSTER,
+    TrafficClass.CSV: NetworkRole.CSV,
+    TrafficClass.MIGRATION: NetworkRole.MIGRATION,
 }
 """Which networks are there for a kind of traffic alone."""
+
+ROUTED: Final = tuple(_ROLES)
+"""What travels between hosts, and is given a network."""
 
 
 def metric(network: Network, nics: Iterable[Nic]) -> int:
@@ -89,19 +92,19 @@ def _by_metric(settings: ClusterSettings, state: ClusterState) -> tuple[tuple[in
     return tuple(sorted(found, key=lambda each: (each[0], each[1].name)))
 
 
-def choice(settings: ClusterSettings, state: ClusterState, traffic: Traffic) -> list[Network]:
+def choice(settings: ClusterSettings, state: ClusterState, traffic: TrafficClass) -> list[Network]:
     """The networks that a kind of traffic may take, the first choice first."""
     usable = [network for _, network in by_metric(settings, state) if network.role.carries_cluster]
     dedicated = [network for network in usable if network.role is _ROLES[traffic]]
     others = [network for network in usable if network not in dedicated]
-    if traffic is not Traffic.MIGRATION or not others:
+    if traffic is not TrafficClass.MIGRATION or not others:
         return [*dedicated, *others]
-    csv = choice(settings, state, Traffic.CSV)[0]
+    csv = choice(settings, state, TrafficClass.CSV)[0]
     return [*dedicated, *sorted(others, key=lambda network: network is csv)]
 
 
 def routes(
-    settings: ClusterSettings, state: ClusterState, source: str, target: str, traffic: Traffic
+    settings: ClusterSettings, state: ClusterState, source: str, target: str, traffic: TrafficClass
 ) -> tuple[Route, ...]:
     """How this traffic gets from one host to another now, the best route first.
 
@@ -126,11 +129,11 @@ def path_problem(settings: ClusterSettings, state: ClusterState, source: str, ta
     one, other = state.nodes[source], state.nodes[target]
     if not (one.capacity.nics and other.capacity.nics):
         return None
-    if _best_pairs(settings, state, one, other, Traffic.MIGRATION):
+    if _best_pairs(settings, state, one, other, TrafficClass.MIGRATION):
         return None
     shared = [
         network.name
-        for network in choice(settings, state, Traffic.MIGRATION)
+        for network in choice(settings, state, TrafficClass.MIGRATION)
         if _of(one, network) and _of(other, network)
     ]
     if not shared:
@@ -151,7 +154,7 @@ def path_problem(settings: ClusterSettings, state: ClusterState, source: str, ta
 def downgrade(settings: ClusterSettings, state: ClusterState, move: MigrationRecord) -> str:
     """Why a move's path is used without jumbo frames that one of its ends has, in words; empty: it is not."""
     one, other = state.nodes[move.source], state.nodes[move.target]
-    for ours, theirs in _best_pairs(settings, state, one, other, Traffic.MIGRATION):
+    for ours, theirs in _best_pairs(settings, state, one, other, TrafficClass.MIGRATION):
         if ours.mtu != theirs.mtu and max(ours.mtu, theirs.mtu) > path_mtu(ours, theirs):
             return (
                 f"frames do not agree end to end on network {ours.network}: {ours.name} of {one.name} has an "
@@ -162,7 +165,7 @@ def downgrade(settings: ClusterSettings, state: ClusterState, move: MigrationRec
 
 
 def _best_pairs(
-    settings: ClusterSettings, state: ClusterState, one: NodeRecord, other: NodeRecord, traffic: Traffic
+    settings: ClusterSettings, state: ClusterState, one: NodeRecord, other: NodeRecord, traffic: TrafficClass
 ) -> list[tuple[Nic, Nic]]:
     """NICs that lead from one host to the other by the best network that works."""
     if not (one.capacity.nics and other.capacity.nics):

@@ -9,8 +9,9 @@ from ferry_cluster.records import NodeRecord
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_types.eras import Era
 from ferry_types.errors import Refusal, refused
+from ferry_types.links import TrafficClass
 from ferry_types.migrations import TransportOption
-from ferry_types.networks import Nic, Traffic
+from ferry_types.networks import Nic
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def choose_option(
     option = wished or nodes[0].capacity.migration_option or TransportOption.TCPIP
     if option is TransportOption.TCPIP:
         return Choice(option)
-    ways = routes(settings, state, source, target, Traffic.MIGRATION)
+    ways = routes(settings, state, source, target, TrafficClass.MIGRATION)
     on_the_way = {way.source_nic for way in ways}, {way.target_nic for way in ways}
     for node, names in zip(nodes, on_the_way, strict=True):
         nics = [nic for nic in node.capacity.nics if nic.name in names]

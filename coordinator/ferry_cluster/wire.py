@@ -8,9 +8,20 @@ from ferry_cluster.records import MigrationRecord, NodeRecord
 from ferry_cluster.state import ClusterSettings, ClusterState
 from ferry_types.eras import RULES
 from ferry_types.limits import PAGE_SIZE
-from ferry_types.links import LINK_SHARE_FROM_BYTES_PER_S, goodput_bytes_per_s
-from ferry_types.migrations import MigrationFigures, MigrationState, TransportOption, WireFigures
-from ferry_types.networks import TeamMode, Traffic
+from ferry_types.links import (
+    TrafficClass,
+    goodput_bytes_per_s,
+    joint_rate_bytes_per_s,
+    migration_rate_bytes_per_s,
+)
+from ferry_types.migrations import (
+    MigrationFigures,
+    MigrationState,
+    TransportOption,
+    WireFigures,
+    lane_count,
+)
+from ferry_types.networks import Nic, TeamMode
 
 MOVES_MAX = 5
 """Completed moves, the latest ones, that are gone by; their median, so that one odd one does no harm."""
@@ -47,11 +58,10 @@ def _shaped_rate_bytes_per_s(
     settings: ClusterSettings, state: ClusterState, source: str, target: str, option: TransportOption | None
 ) -> float:
     """What the NICs of the routes let pass, the slower end's; 0 if neither end has a rate."""
-    ways = routes(settings, state, source, target, Traffic.MIGRATION)
+    ways = routes(settings, state, source, target, TrafficClass.MIGRATION)
     if not ways:
         return 0.0
-    if option not in (TransportOption.SMB, TransportOption.DIRECT):
-        ways = ways[:1]
+    ways = ways[: lane_count(option or TransportOption.TCPIP, len(ways))]
     share, mtu = RULES[settings.era].migration_link_share, ways[0].mtu
     rates = (
         _end_rate_bytes_per_s(state.nodes[source], {way.source_nic for way in ways}, share),
@@ -60,19 +70,26 @@ def _shaped_rate_bytes_per_s(
     return goodput_bytes_per_s(min((rate for rate in rates if rate), default=0.0), mtu)
 
 
-def _end_rate_bytes_per_s(node: NodeRecord, nics: set[str], share: float) -> float:
-    """What one end's NICs leave to moves; a dynamic team's other members count too. 0: one has no rate."""
+def _end_rate_bytes_per_s(node: NodeRecord, used: set[str], share: float) -> float:
+    """What one end's NICs leave to moves: those used, all that are up of a dynamic team. 0: no bound.
+
+    As on the host, a team is one link with the rates of all its NICs, of which the era may leave a share.
+    """
     down = {fault.nic for fault in node.nics_down}
     dynamic = {team.name for team in node.capacity.teams if team.mode is TeamMode.DYNAMIC}
-    spread = {nic.team for nic in node.capacity.nics if nic.name in nics} & dynamic
-    rates = [
-        nic.rate_bytes_per_s
-        for nic in node.capacity.nics
-        if nic.name not in down and (nic.name in nics or nic.team in spread)
-    ]
-    if not all(rates):
-        return 0.0
-    return sum(rate * (share if rate >= LINK_SHARE_FROM_BYTES_PER_S else 1.0) for rate in rates)
+    links: dict[str, list[Nic]] = {}
+    for nic in node.capacity.nics:
+        links.setdefault(f"team {nic.team}" if nic.team else nic.name, []).append(nic)
+    rates = []
+    for nics in links.values():
+        spread = nics[0].team in dynamic and any(nic.name in used for nic in nics)
+        passing = [nic for nic in nics if nic.name not in down and (spread or nic.name in used)]
+        if passing:
+            rate = joint_rate_bytes_per_s(nic.rate_bytes_per_s for nic in passing)
+            whole = joint_rate_bytes_per_s(nic.rate_bytes_per_s for nic in nics)
+            allowed = migration_rate_bytes_per_s(whole, share)
+            rates.append(min(rate, allowed) if rate and allowed else rate)
+    return joint_rate_bytes_per_s(rates)
 
 
 def _shown(

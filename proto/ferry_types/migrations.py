@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from ferry_types.limits import (
     BLACKOUT_ALLOWED_S_DEFAULT,
@@ -13,6 +14,15 @@ from ferry_types.limits import (
 
 BEST = "best"
 """The target that leaves the choice to the cluster."""
+
+LANES_MAX: Final = 8
+"""Connections of one attempt: with a frame on its way and one behind it on each, the window is full."""
+
+SMB_LANES_PER_ROUTE: Final = 2
+"""Two keep both processors of a small machine busy. (SMB: four for a NIC with receive-side scaling.)"""
+
+DIRECT_LANES: Final = 2
+"""While one thread hashes or fetches memory, the other sends; a third only takes turns on two processors."""
 
 
 class MigrationState(StrEnum):
@@ -47,6 +57,20 @@ class TransportOption(StrEnum):
     """SMB multichannel: several connections, over one or more networks; a dead one's share is taken over."""
     DIRECT = "direct"
     """The emulated RDMA path: from guest memory to guest memory, without copies in between."""
+
+
+def lane_count(option: TransportOption, routes: int) -> int:
+    """Connections of one attempt that has so many routes, at least one.
+
+    They take the routes in turn, so no more routes are used than there are connections.
+    """
+    match option:
+        case TransportOption.SMB:
+            return min(SMB_LANES_PER_ROUTE * routes, LANES_MAX)
+        case TransportOption.DIRECT:
+            return DIRECT_LANES
+        case TransportOption.TCPIP | TransportOption.COMPRESSION:
+            return 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,19 +12,11 @@ from enum import StrEnum
 from typing import Final
 
 from ferry_types.errors import Refusal, refused
+from ferry_types.links import MTU_MAX, MTU_MIN, MTU_STANDARD
 from ferry_types.names import validate_name
 
 METRIC_MAX: Final = 0x0FFFFFFF
 """Of a cluster network: the property Metric of Windows' failover clusters has this range, from 1."""
-
-MTU_DEFAULT: Final = 1500
-"""Bytes of an Ethernet frame's payload that is not jumbo."""
-
-MTU_MIN: Final = 576
-"""Every IPv4 host takes packets of this size (RFC 791)."""
-
-MTU_MAX: Final = 9216
-"""What switches of data centres take at most."""
 
 RATE_BYTES_PER_S_MIN: Final = 1_000
 """A slower NIC would not bring a frame of 2 MiB over within half an hour."""
@@ -114,7 +106,7 @@ class Nic:
     address: str
     rate_bytes_per_s: int = 0
     latency_s: float = 0.0
-    mtu: int = MTU_DEFAULT
+    mtu: int = MTU_STANDARD
     rdma: bool = False
     team: str = ""
 
@@ -157,10 +149,12 @@ def _check_address(nic: Nic) -> None:
 
 
 class TeamMode(StrEnum):
-    """How a team spreads what it sends: by connection, or one transfer over all members by flowlets."""
+    """How a team spreads its traffic over its members (LoadBalancingAlgorithm of New-NetLbfoTeam)."""
 
     STATIC = "static"
+    """Each flow is hashed to a member (TransportPorts): one stream is never faster than one NIC."""
     DYNAMIC = "dynamic"
+    """Flowlets, from era 2012r2 on: one transfer is spread over all members."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,20 +198,12 @@ class NetworkState(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-class Traffic(StrEnum):
-    """What travels between hosts, and is given a network."""
-
-    CLUSTER = "cluster"
-    CSV = "csv"
-    MIGRATION = "migration"
-
-
 def path_mtu(one: Nic, other: Nic) -> int:
     """Bytes of a frame's payload between two NICs.
 
     Jumbo frames must agree end to end: where they do not, neither end uses them.
     """
-    return one.mtu if one.mtu == other.mtu else min(one.mtu, other.mtu, MTU_DEFAULT)
+    return one.mtu if one.mtu == other.mtu else min(one.mtu, other.mtu, MTU_STANDARD)
 
 
 # --- rules for all NICs of a host, and for all networks of a cluster ------------------------------------

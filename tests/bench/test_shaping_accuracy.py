@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.unit.network.traffic import member
 
-from ferry_agent.network.nic import Nic
+from ferry_agent.network.adapter import Adapter
 from ferry_agent.network.wire import Wire
-from ferry_host.shaping.adapters import Distribution, NicSpec, TeamSpec
 from ferry_types.links import TrafficClass, goodput_bytes_per_s
+from ferry_types.networks import TeamMode
 
 RUN_S = 5.0
 STREAMS_MAX = 8
@@ -72,7 +73,9 @@ async def connections(count: int) -> AsyncIterator[list[tuple[socket.socket, soc
         into.close()
 
 
-async def rate_bytes_per_s(source: Nic, target: Nic, streams: int, send: Send, run_s: float = RUN_S) -> float:
+async def rate_bytes_per_s(
+    source: Adapter, target: Adapter, streams: int, send: Send, run_s: float = RUN_S
+) -> float:
     """Payload that the target has taken up, over the time that it took."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(2 * STREAMS_MAX))
@@ -87,8 +90,8 @@ async def rate_bytes_per_s(source: Nic, target: Nic, streams: int, send: Send, r
         return sum(received) / (time.monotonic() - began_s)
 
 
-def nic(rate: float) -> Nic:
-    return Nic(NicSpec("nic1", rate, mtu_bytes=MTU), {})
+def nic(rate: float) -> Adapter:
+    return Adapter("nic1", [member("nic1", rate, mtu=MTU)], {})
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +120,9 @@ async def test_the_slower_end_sets_the_pace(source: float, target: float) -> Non
     assert measured == pytest.approx(goodput_bytes_per_s(GBIT, MTU), rel=0.02)
 
 
-@pytest.mark.parametrize(("distribution", "nics"), [(Distribution.STATIC, 1), (Distribution.DYNAMIC, 2)])
-async def test_one_stream_over_a_team_of_two(distribution: Distribution, nics: int) -> None:
-    members = tuple(NicSpec(name, GBIT, mtu_bytes=MTU) for name in ("nic1", "nic2"))
-    source, target = (Nic(TeamSpec("team1", members, distribution), {}) for _ in range(2))
+@pytest.mark.parametrize(("mode", "nics"), [(TeamMode.STATIC, 1), (TeamMode.DYNAMIC, 2)])
+async def test_one_stream_over_a_team_of_two(mode: TeamMode, nics: int) -> None:
+    members = tuple(member(name, GBIT, mtu=MTU) for name in ("nic1", "nic2"))
+    source, target = (Adapter("team1", members, {}, mode) for _ in range(2))
     measured = await rate_bytes_per_s(source, target, 1, send_on_the_loop)
     assert measured == pytest.approx(nics * goodput_bytes_per_s(GBIT, MTU), rel=0.02)

@@ -4,10 +4,12 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.network.traffic import member as nic
 
-from ferry_host.shaping.adapters import ClassPolicy, Distribution, NicSpec
 from ferry_host.shaping.lane import BURST_S, GRANT_S, Flow, Lane, Member, Request
-from ferry_types.links import MTU_BYTES_MAX, TrafficClass, goodput_bytes_per_s
+from ferry_host.shaping.policies import ClassPolicy
+from ferry_types.links import MTU_MAX, TrafficClass, goodput_bytes_per_s
+from ferry_types.networks import TeamMode
 
 RATE = 10e6
 GOODPUT = goodput_bytes_per_s(RATE, 1500)
@@ -25,18 +27,18 @@ asks = st.lists(
     max_size=40,
 )
 weights = st.tuples(*[st.integers(0, 33)] * len(KINDS))
-distributions = st.sampled_from([None, *Distribution])
+modes = st.sampled_from([None, *TeamMode])
 
 
 class Watched(Lane):
     """Notes every piece: when it starts, on which member, of which flow, and its bytes."""
 
     def __init__(
-        self, distribution: Distribution | None, policies: dict[TrafficClass, ClassPolicy], *, receiving: bool
+        self, mode: TeamMode | None, policies: dict[TrafficClass, ClassPolicy], *, receiving: bool
     ) -> None:
-        count = 1 if distribution is None else 3
-        specs = [NicSpec(f"nic{number}", RATE) for number in range(count)]
-        super().__init__(specs, policies, distribution or Distribution.STATIC, receiving=receiving)
+        count = 1 if mode is None else 3
+        nics = [nic(f"nic{number}", RATE) for number in range(count)]
+        super().__init__(nics, policies, mode or TeamMode.STATIC, receiving=receiving)
         self.pieces: list[tuple[float, str, Flow, int]] = []
 
     def _grant(self, start_s: float, member: Member, flow: Flow) -> None:
@@ -48,7 +50,7 @@ class Watched(Lane):
 
 def run(lane: Watched, wanted: list[tuple[float, int, int]]) -> list[Request]:
     """Ask, look as often as is said to be worth it, and let all pass; the seconds are those of the lane."""
-    flows = [lane.flow(f"flow {number}", KINDS[number % len(KINDS)], MTU_BYTES_MAX) for number in range(6)]
+    flows = [lane.flow(f"flow {number}", KINDS[number % len(KINDS)], MTU_MAX) for number in range(6)]
     requests: list[Request] = []
     now_s = 0.0
     for pause_s, number, size_bytes in wanted:
@@ -73,15 +75,15 @@ def assert_no_faster(pieces: list[tuple[float, int]], pace: float, extra_bytes: 
             total += size_bytes
 
 
-@given(asks, weights, distributions, st.booleans())
+@given(asks, weights, modes, st.booleans())
 def test_no_member_passes_more_than_its_rate(
     wanted: list[tuple[float, int, int]],
     shares: tuple[int, ...],
-    distribution: Distribution | None,
+    mode: TeamMode | None,
     receiving: bool,
 ) -> None:
     policies = {kind: ClassPolicy(weight=weight) for kind, weight in zip(KINDS, shares, strict=True)}
-    lane = Watched(distribution, policies, receiving=receiving)
+    lane = Watched(mode, policies, receiving=receiving)
     requests = run(lane, wanted)
     assert sum(size for *_, size in lane.pieces) == sum(size for _, _, size in wanted)
     assert all(request.ends_s >= request.ready_s for request in requests)
@@ -114,14 +116,14 @@ def test_while_something_waits_the_link_is_busy(
     assert max(request.ends_s for request in requests) <= free_s + 1e-9
 
 
-@given(asks, weights, distributions)
+@given(asks, weights, modes)
 def test_a_time_that_is_said_to_be_the_earliest_is(
-    wanted: list[tuple[float, int, int]], shares: tuple[int, ...], distribution: Distribution | None
+    wanted: list[tuple[float, int, int]], shares: tuple[int, ...], mode: TeamMode | None
 ) -> None:
     """Else whoever sleeps until then is late."""
     policies = {kind: ClassPolicy(weight=weight) for kind, weight in zip(KINDS, shares, strict=True)}
-    lane = Watched(distribution, policies, receiving=False)
-    flows = [lane.flow(f"flow {number}", KINDS[number % len(KINDS)], MTU_BYTES_MAX) for number in range(6)]
+    lane = Watched(mode, policies, receiving=False)
+    flows = [lane.flow(f"flow {number}", KINDS[number % len(KINDS)], MTU_MAX) for number in range(6)]
     said: list[tuple[Request, float]] = []
     requests: list[Request] = []
     now_s = 0.0

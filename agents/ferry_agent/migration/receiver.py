@@ -17,7 +17,6 @@ from enum import Enum, auto
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ferry.v1 import migration_pb2
 from ferry_agent.migration.frame_codec import FrameError, PageFrame, decode

@@ -17,11 +17,10 @@ from ferry_agent.migration.direct_target import DirectLanes, ListenHost, loopbac
 from ferry_agent.migration.frame_codec import FrameError, decode
 from ferry_agent.migration.ports import TargetHost, WireOf, unshaped
 from ferry_agent.migration.receiver import ArrivingLane, Phase, Receiver
-from ferry_agent.migration.transports.lanes import LANES_MAX
 from ferry_agent.network.delay import DelayLine
 from ferry_types.errors import FerryError, Refusal, failed, refused
-from ferry_types.links import MTU_BYTES_MAX, MTU_BYTES_MIN, MTU_STANDARD
-from ferry_types.migrations import TransportOption
+from ferry_types.links import MTU_MAX, MTU_MIN, MTU_STANDARD
+from ferry_types.migrations import LANES_MAX, TransportOption
 
 _SERVICE = migration_pb2.DESCRIPTOR.services_by_name["Migration"]
 
@@ -135,7 +134,7 @@ class MigrationServicer:
 
     def _arriving(self, lane: migration_pb2.Lane) -> ArrivingLane:
         mtu = lane.mtu or MTU_STANDARD
-        if not MTU_BYTES_MIN <= mtu <= MTU_BYTES_MAX:
+        if not MTU_MIN <= mtu <= MTU_MAX:
             raise FerryError(failed(f"the source offers lane {lane.number} with an MTU of {mtu} bytes"))
         return ArrivingLane(lane.number, lane.target_nic, self._wire_of(lane.target_nic, mtu))
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from ferry_host.shaping.lane import Flow, Lane, Request
 from ferry_types.errors import ErrorCode, FerryError, Refusal
+from ferry_types.links import TrafficClass
 
 EARLY_S: Final = 0.0005
 """A wait shorter than this is not made, but owed: what follows passes later by it. An event loop sleeps for
@@ -86,6 +87,12 @@ class Side:
         """A member passes bytes again."""
         with self._lock:
             self.lane.bring_up(member, time.monotonic())
+            self._look_again()
+
+    def limit(self, traffic_class: TrafficClass, limit_bytes_per_s: float) -> None:
+        """Give a class another limit, also for what waits. Raises ValueError."""
+        with self._lock:
+            self.lane.limit(traffic_class, limit_bytes_per_s, time.monotonic())
             self._look_again()
 
     def _look_again(self) -> None:

@@ -27,11 +27,6 @@ class Wire:
         self._flow = flow
 
     @property
-    def shaped(self) -> bool:
-        """Whether passing bytes may take time, or fail."""
-        return not self._side.free
-
-    @property
     def frame_bytes(self) -> int:
         """How large frames should be, at most: a few milliseconds on the wire, between a page and 4 MiB.
 

@@ -23,8 +23,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ferry_host.shaping.adapters import ClassPolicy, Distribution, NicSpec, effective_weights
-from ferry_types.links import TrafficClass, payload_share
+from ferry_host.shaping.policies import ClassPolicy, check_limit, effective_weights
+from ferry_types.links import TrafficClass, joint_rate_bytes_per_s, payload_share
+from ferry_types.networks import Nic, TeamMode
 
 BURST_S: Final = 0.05
 """What a lane makes up for: the delays of a busy machine and a frame's handling fit in. It is 1 % of 5 s."""
@@ -85,7 +86,6 @@ class Share:
     """When its limit lets it begin the next piece."""
     waiting: "dict[Flow, None]" = field(default_factory=dict)
     passed_bytes: int = 0
-    busy_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -136,29 +136,29 @@ class Lane:
 
     def __init__(
         self,
-        members: Sequence[NicSpec],
+        members: Sequence[Nic],
         policies: Mapping[TrafficClass, ClassPolicy],
-        distribution: Distribution = Distribution.STATIC,
+        mode: TeamMode = TeamMode.STATIC,
         *,
         receiving: bool = False,
     ) -> None:
-        """Raises ValueError if the weights of ``policies`` add up to more than 100."""
+        """One NIC, or those of a team that spreads traffic by ``mode``; they are valid (``Nic.validate``).
+
+        Raises ValueError if the weights of ``policies`` add up to more than 100.
+        """
         weights = effective_weights(policies)
         none = ClassPolicy()
-        self._dynamic = distribution is Distribution.DYNAMIC
+        self._dynamic = mode is TeamMode.DYNAMIC
         together = Turns()
         self.members = tuple(
-            Member(spec.name, spec.rate_bytes_per_s, spec.mtu_bytes, together if self._dynamic else Turns())
-            for spec in members
+            Member(nic.name, nic.rate_bytes_per_s, nic.mtu, together if self._dynamic else Turns())
+            for nic in members
         )
         self.shares = {
             kind: Share(policies.get(kind, none).limit_bytes_per_s, weight)
             for kind, weight in weights.items()
         }
-        self.shaped = any(spec.rate_bytes_per_s for spec in members) or any(
-            share.limit_bytes_per_s for share in self.shares.values()
-        )
-        self._mtu_bytes = min(spec.mtu_bytes for spec in members)
+        self._mtu_bytes = min(nic.mtu for nic in members)
         self._receiving = receiving
         self._up = list(self.members)
         self._waiting: dict[Share, None] = {}
@@ -167,6 +167,27 @@ class Lane:
     def is_up(self) -> bool:
         """Whether any member is."""
         return bool(self._up)
+
+    @property
+    def shaped(self) -> bool:
+        """Whether any member has a rate, or any class a limit."""
+        return any(member.rate_bytes_per_s for member in self.members) or any(
+            share.limit_bytes_per_s for share in self.shares.values()
+        )
+
+    def limit(self, traffic_class: TrafficClass, limit_bytes_per_s: float, now_s: float) -> None:
+        """Give a class another limit from now on, 0: none, whatever of it passes. Raises ValueError.
+
+        ``earliest_end_s`` may be earlier after that.
+        """
+        check_limit(limit_bytes_per_s)
+        self.advance(now_s)
+        share = self.shares[traffic_class]
+        if not limit_bytes_per_s:
+            share.free_s = -math.inf
+        elif not share.limit_bytes_per_s:
+            share.free_s = now_s  # what passed without a limit has left nothing to make up for
+        share.limit_bytes_per_s = limit_bytes_per_s
 
     def flow(self, name: str, traffic_class: TrafficClass, path_mtu_bytes: int) -> Flow:
         """A stream whose packets have at most ``path_mtu_bytes``. It costs nothing while it asks for nothing.
@@ -226,7 +247,7 @@ class Lane:
         """A time before which the request will not have passed; once all of it is granted, that very time.
 
         It takes into account what others have queued, so that it is worth sleeping until then. It comes no
-        earlier than it was said to, unless a member comes up or a request is withdrawn.
+        earlier than it was said to, unless a member comes up, a limit changes or a request is withdrawn.
         """
         if not request.left_bytes:
             return request.ends_s
@@ -329,9 +350,9 @@ class Lane:
         turns.served_flow_tags[share] = max(turns.served_flow_tags[share], flow.tag)
         turns.tags[share] += link_bytes / share.weight
         flow.tag += link_bytes
-        for counted in (member, share):
-            counted.passed_bytes += size_bytes
-            counted.busy_s += took_s
+        share.passed_bytes += size_bytes
+        member.passed_bytes += size_bytes
+        member.busy_s += took_s
         flow.began_s = start_s
         flow.ended_s = request.ends_s = max(request.ends_s, end_s)
         flow.queued_bytes -= size_bytes
@@ -395,8 +416,7 @@ def _goes_on(flow: Flow, request: Request) -> bool:
 
 def _joint_rate(members: Sequence[Member]) -> float:
     """Bytes per second of all of them; 0 if one has no bound."""
-    rates = [member.rate_bytes_per_s for member in members]
-    return sum(rates) if all(rates) else 0.0
+    return joint_rate_bytes_per_s(member.rate_bytes_per_s for member in members)
 
 
 def _pace(rate_bytes_per_s: float, share: Share) -> float:

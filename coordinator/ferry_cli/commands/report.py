@@ -76,11 +76,7 @@ def report(
     path = out or pages.default_path(f"report-{cluster}" if cluster else "report", made_us)
     with pages.written_to(path, _OUT):
         pages.write(path, _OUT, render(made))
-    if output is Output.JSON:
-        print_document({"path": str(path), **figures.document(made)})
-    else:
-        _tell_readings(made)
-    say(f"the report is in {path}")
+    _print(made, path, output)
 
 
 def _refuse_contradictions(
@@ -98,15 +94,19 @@ def _refuse_contradictions(
         raise FerryError(malformed(f"{out} would be written over", f"name another file with {_OUT}"))
 
 
-def _tell_readings(made: "Report") -> None:
-    """What the charts show, in a line each."""
+def _print(made: "Report", path: Path, output: Output) -> None:
+    """Where the page is, and what its charts show: as a document, or in a line each."""
     from ferry_cli.report import figures
 
-    for found in made.series:
-        tell(f"{found.name}: black-out: {figures.blackout_reading(found)}")
-    for part in made.parts:
-        for burst in part.bursts:
-            tell(f"{part.run.name}: {figures.burst_reading(burst)}")
+    if output is Output.JSON:
+        print_document({"path": str(path), **figures.document(made)})
+    else:
+        for found in made.series:
+            tell(f"{found.name}: black-out: {figures.blackout_reading(found)}")
+        for part in made.parts:
+            for burst in part.bursts:
+                tell(f"{part.run.name}: {figures.burst_reading(burst)}")
+    say(f"the report is in {path}")
 
 
 def _is_same(one: Path, other: Path) -> bool:

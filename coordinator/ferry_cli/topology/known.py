@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 from ferry_cli.lab.state import BROKER, COORDINATOR, WITNESS
 from ferry_cli.topology.addresses import OWN, NoAddressLeft, deal
 from ferry_sim.scenarios.document import Place
+from ferry_types.links import MTU_STANDARD
 from ferry_types.migrations import BEST
-from ferry_types.networks import MTU_DEFAULT, networks_problem
+from ferry_types.networks import networks_problem
 from ferry_types.roles import SWITCH_DEFAULT
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _jumbo(topology: "Topology") -> Iterator[Misfit]:
     first: dict[str, tuple[str, int]] = {}
     for host, name, nic, place in _nics(topology):
         one, mtu = first.setdefault(nic.network, (f"{name} of {host}", nic.mtu))
-        if nic.mtu != mtu and max(nic.mtu, mtu) > MTU_DEFAULT:
+        if nic.mtu != mtu and max(nic.mtu, mtu) > MTU_STANDARD:
             what = (
                 f"jumbo frames must agree end to end on network {nic.network}: {one} has an MTU of {mtu}, "
                 f"{name} of {host} of {nic.mtu}"

@@ -32,14 +32,12 @@ from ferry_sim.scenarios.fields import (
     SizeBytes,
 )
 from ferry_types.limits import MIGRATION_LIMIT_MAX, VM_MEMORY_BYTES_MIN
+from ferry_types.links import MTU_MAX, MTU_MIN, MTU_STANDARD
 from ferry_types.migrations import TransportOption
 from ferry_types.network_words import limit_rate
 from ferry_types.networks import (
     LATENCY_S_MAX,
     METRIC_MAX,
-    MTU_DEFAULT,
-    MTU_MAX,
-    MTU_MIN,
     NETWORKS_MAX,
     NICS_MAX,
     NetworkRole,
@@ -120,7 +118,7 @@ class HostNic(_Part):
     address: IpAddress | None = Field(default=None, description="else the lab deals one out")
     rate: LimitBytesPerS | None = Field(default=None, description="its speed; else it is not shaped")
     latency: Seconds = Field(default=0.0, le=LATENCY_S_MAX, description="that it adds, one way")
-    mtu: int = Field(default=MTU_DEFAULT, ge=MTU_MIN, le=MTU_MAX, description="bytes; jumbo frames: 9000")
+    mtu: int = Field(default=MTU_STANDARD, ge=MTU_MIN, le=MTU_MAX, description="bytes; jumbo frames: 9000")
     rdma: bool = Field(default=False, description="whether it has RDMA, which excludes a team")
     team: Name | None = Field(default=None, description="one of the host's teams")
 

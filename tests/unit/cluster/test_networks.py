@@ -13,6 +13,7 @@ from ferry_cluster.inputs import CancelMove, DrainNode, MigrateVm
 from ferry_cluster.records import MigrationRecord
 from ferry_types.drains import Stuck
 from ferry_types.errors import Refusal
+from ferry_types.links import TrafficClass
 from ferry_types.messages import BeginOutgoing, IncomingPrepared, NicsChanged, Route, Welcome
 from ferry_types.migrations import MigrationOptions, MigrationState
 from ferry_types.networks import (
@@ -24,7 +25,6 @@ from ferry_types.networks import (
     NicState,
     Team,
     TeamMode,
-    Traffic,
 )
 from ferry_types.units import parse_rate
 from ferry_types.vms import Capacity
@@ -82,7 +82,7 @@ class Wired(ObedientBench):
         """The first route of the last move."""
         return self.begun[-1].routes[0]
 
-    def order_of(self, traffic: Traffic) -> list[str]:
+    def order_of(self, traffic: TrafficClass) -> list[str]:
         return [each.name for each in networks.choice(self.settings, self.cluster.state, traffic)]
 
 
@@ -112,18 +112,18 @@ def test_a_metric_is_what_an_admin_says_or_follows_from_role_and_nics(
 def test_csv_takes_the_lowest_metric_and_live_migration_the_second_lowest() -> None:
     known = [replace(CLIENTS, name=name, metric=metric) for name, metric in (("c", 3), ("a", 1), ("b", 2))]
     bench = Wired(*known, SAN)
-    assert bench.order_of(Traffic.CSV) == ["a", "b", "c"]
-    assert bench.order_of(Traffic.CLUSTER) == ["a", "b", "c"]
-    assert bench.order_of(Traffic.MIGRATION) == ["b", "c", "a"]
+    assert bench.order_of(TrafficClass.CSV) == ["a", "b", "c"]
+    assert bench.order_of(TrafficClass.CLUSTER) == ["a", "b", "c"]
+    assert bench.order_of(TrafficClass.MIGRATION) == ["b", "c", "a"]
 
 
 def test_a_network_of_its_own_role_comes_first_and_storage_never() -> None:
     bench = Wired(CLIENTS, BEAT, LIVE, CSV, SAN)
-    assert bench.order_of(Traffic.MIGRATION) == ["live", "beat", "clients", "csv"]
-    assert bench.order_of(Traffic.CSV) == ["csv", "beat", "live", "clients"]
-    assert bench.order_of(Traffic.CLUSTER) == ["beat", "csv", "live", "clients"]
-    assert Wired(LIVE).order_of(Traffic.MIGRATION) == ["live"]
-    assert Wired(SAN).order_of(Traffic.MIGRATION) == []
+    assert bench.order_of(TrafficClass.MIGRATION) == ["live", "beat", "clients", "csv"]
+    assert bench.order_of(TrafficClass.CSV) == ["csv", "beat", "live", "clients"]
+    assert bench.order_of(TrafficClass.CLUSTER) == ["beat", "csv", "live", "clients"]
+    assert Wired(LIVE).order_of(TrafficClass.MIGRATION) == ["live"]
+    assert Wired(SAN).order_of(TrafficClass.MIGRATION) == []
 
 
 def test_a_metric_follows_the_nics_of_hosts_that_join() -> None:
@@ -291,6 +291,31 @@ def test_a_path_without_jumbo_frames_at_one_end_is_taken_with_a_warning() -> Non
     assert "frames do not agree" in view.reason
 
 
+def test_frames_that_do_not_agree_are_told_of_once_for_each_network_of_a_move() -> None:
+    bench = Wired(CLIENTS, LIVE, hosts=0)
+    big, small = {"mtu": 9000}, {"mtu": 1500}
+    bench.wire(1, nic(1, CLIENTS, **big), nic(1, LIVE, **big))
+    bench.wire(2, nic(2, CLIENTS, **small), nic(2, LIVE, **small))
+    bench.create("a", "h1")
+    bench.slow = True  # the move copies on
+
+    def told() -> list[str]:
+        return [text.split(" on network ")[1].split(":")[0] for _, text in bench.logged if "agree" in text]
+
+    def join_again(session: int) -> None:
+        bench.wire(1, nic(1, CLIENTS, **big), nic(1, LIVE, **big), session=session)
+
+    bench.move("h2")
+    assert told() == ["live"]
+    join_again(2)
+    assert len(bench.begun) == 2, "the order is repeated"
+    assert told() == ["live"]
+    bench.turn(2, "live")
+    join_again(3)
+    assert bench.last_route().source_nic == "clients"
+    assert told() == ["live", "clients"]
+
+
 # --- NICs that come and go ----------------------------------------------------------------------
 
 
@@ -315,7 +340,7 @@ def test_networks_are_shown_with_their_nics() -> None:
     live, clients = bench.cluster.network_views()
     assert [live.name, clients.name] == ["live", "clients"]
     assert (live.state, live.metric, live.auto_metric, live.mtu) == (NetworkState.UP, 40_000, True, 1500)
-    assert live.carries == (Traffic.CLUSTER, Traffic.CSV, Traffic.MIGRATION)
+    assert live.carries == (TrafficClass.CLUSTER, TrafficClass.CSV, TrafficClass.MIGRATION)
     bench.turn(1, "live")
     live = bench.cluster.network_view("live")
     assert live.state is NetworkState.PARTITIONED

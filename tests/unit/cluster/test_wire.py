@@ -175,3 +175,23 @@ def test_windows_server_2008_r2_uses_70_percent_of_a_fast_link() -> None:
     fast, slow = {"rate_bytes_per_s": 10 * GIGABIT}, {"rate_bytes_per_s": GIGABIT}
     assert rate(pair(fast, era=Era.WS2008R2)) == pytest.approx(goodput_bytes_per_s(7 * GIGABIT, 1500))
     assert rate(pair(slow, era=Era.WS2008R2)) == goodput_bytes_per_s(GIGABIT, 1500)
+
+
+@pytest.mark.parametrize(("mode", "times"), [(TeamMode.STATIC, 5), (TeamMode.DYNAMIC, 7)])
+def test_a_team_is_one_link_of_which_the_era_leaves_70_percent(mode: TeamMode, times: int) -> None:
+    half = {"rate_bytes_per_s": 5 * GIGABIT}
+    bench = pair(half, half, team=mode, era=Era.WS2008R2)
+    assert rate(bench) == pytest.approx(goodput_bytes_per_s(times * GIGABIT, 1500))
+
+
+def test_a_member_that_is_down_takes_its_own_rate_away_only() -> None:
+    half = {"rate_bytes_per_s": 5 * GIGABIT}
+    bench = pair(half, half, team=TeamMode.DYNAMIC, era=Era.WS2008R2)
+    bench.turn(1, "live1")
+    assert rate(bench) == pytest.approx(goodput_bytes_per_s(5 * GIGABIT, 1500))
+
+
+@pytest.mark.parametrize(("option", "times"), [(TransportOption.SMB, 8), (TransportOption.DIRECT, 2)])
+def test_no_more_routes_count_than_the_option_has_connections(option: TransportOption, times: int) -> None:
+    one = {"rate_bytes_per_s": GIGABIT, "rdma": True}
+    assert rate(pair(*[one] * 10), option) == goodput_bytes_per_s(times * GIGABIT, 1500)

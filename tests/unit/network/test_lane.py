@@ -3,11 +3,12 @@
 import math
 
 import pytest
-from tests.unit.network.traffic import Stream, saturate
+from tests.unit.network.traffic import Stream, member, saturate
 
-from ferry_host.shaping.adapters import ClassPolicy, Distribution, NicSpec, TeamSpec, effective_weights
 from ferry_host.shaping.lane import BURST_S, FLOWLET_PAUSE_S, GRANT_S, STALL_S, Flow, Lane, Request
-from ferry_types.links import MTU_BYTES_MAX, TrafficClass, goodput_bytes_per_s
+from ferry_host.shaping.policies import ClassPolicy, effective_weights
+from ferry_types.links import MTU_MAX, TrafficClass, goodput_bytes_per_s
+from ferry_types.networks import TeamMode
 
 RATE = 100e6
 GOODPUT = goodput_bytes_per_s(RATE, 1500)
@@ -18,16 +19,16 @@ MIGRATION, CSV, CLUSTER = TrafficClass.MIGRATION, TrafficClass.CSV, TrafficClass
 
 def lane(rate: float = RATE, *, receiving: bool = False, **limits: ClassPolicy) -> Lane:
     policies = {TrafficClass(name): policy for name, policy in limits.items()}
-    return Lane([NicSpec("nic1", rate)], policies, receiving=receiving)
+    return Lane([member("nic1", rate)], policies, receiving=receiving)
 
 
-def team(distribution: Distribution, *rates: float) -> Lane:
-    members = [NicSpec(f"nic{number}", rate) for number, rate in enumerate(rates, start=1)]
-    return Lane(members, {}, distribution)
+def team(mode: TeamMode, *rates: float) -> Lane:
+    members = [member(f"nic{number}", rate) for number, rate in enumerate(rates, start=1)]
+    return Lane(members, {}, mode)
 
 
 def flow(of: Lane, name: str = "a", kind: TrafficClass = MIGRATION) -> Flow:
-    return of.flow(name, kind, MTU_BYTES_MAX)
+    return of.flow(name, kind, MTU_MAX)
 
 
 def passed_s(of: Lane, request: Request) -> float:
@@ -115,7 +116,7 @@ def test_a_receiving_nic_takes_a_frame_as_it_comes() -> None:
 
 
 def test_jumbo_frames_count_only_if_the_whole_path_takes_them() -> None:
-    nic = Lane([NicSpec("nic1", RATE, mtu_bytes=9000)], {})
+    nic = Lane([member("nic1", RATE, mtu=9000)], {})
     jumbo = nic.ask(nic.flow("a", MIGRATION, 9000), FRAME, 0.0)
     assert passed_s(nic, jumbo) == pytest.approx(FRAME / goodput_bytes_per_s(RATE, 9000))
     standard = nic.ask(nic.flow("b", MIGRATION, 1500), FRAME, jumbo.ends_s)
@@ -137,13 +138,12 @@ def test_what_is_withdrawn_does_not_pass() -> None:
     assert nic.shares[MIGRATION].passed_bytes == FRAME + began
 
 
-def test_bytes_and_busy_seconds_are_counted_by_class_and_member() -> None:
+def test_bytes_are_counted_by_class_and_member_and_busy_seconds_by_member() -> None:
     nic = lane()
     passed_s(nic, nic.ask(flow(nic, "a", CSV), 5000, 0.0))
     passed_s(nic, nic.ask(flow(nic, "b", MIGRATION), FRAME, 1.0))
     shares = nic.shares
     assert (shares[CSV].passed_bytes, shares[MIGRATION].passed_bytes) == (5000, FRAME)
-    assert shares[MIGRATION].busy_s == pytest.approx(FRAME_S)
     (member,) = nic.members
     assert member.passed_bytes == FRAME + 5000
     assert member.busy_s == pytest.approx((FRAME + 5000) / GOODPUT)
@@ -231,6 +231,27 @@ def test_a_limit_holds_on_a_nic_without_a_rate() -> None:
     assert passed_s(nic, limited) == pytest.approx(FRAME_S)
 
 
+def test_a_limit_that_comes_later_holds_from_then_on() -> None:
+    nic = lane()
+    stream = Stream(flow(nic), FRAME)
+    saturate(nic, [stream], 0.0, 2.0)
+    stop(nic, stream)
+    nic.limit(MIGRATION, 0.3 * RATE, 2.5)
+    saturate(nic, [stream], 2.5, 7.5)
+    assert stream.passed_bytes == pytest.approx(1.5 * GOODPUT, abs=FRAME)
+    stop(nic, stream)
+    nic.limit(MIGRATION, 0, 8.0)
+    saturate(nic, [stream], 8.0, 10.0)
+    assert stream.passed_bytes == pytest.approx(2.0 * GOODPUT, abs=FRAME)
+
+
+def test_a_limit_slows_what_waits_already() -> None:
+    nic = lane()
+    request = nic.ask(flow(nic), 10 * FRAME, 0.0)
+    nic.limit(MIGRATION, 0.5 * RATE, 5 * FRAME_S)
+    assert passed_s(nic, request) == pytest.approx(15 * FRAME_S, abs=2 * GRANT_S)
+
+
 def test_classes_without_a_weight_share_what_the_weights_leave() -> None:
     weights = effective_weights({MIGRATION: ClassPolicy(weight=40), CSV: ClassPolicy(limit_bytes_per_s=1)})
     assert weights[MIGRATION] == 40
@@ -244,7 +265,7 @@ def test_classes_without_a_weight_share_what_the_weights_leave() -> None:
 
 
 def test_static_one_stream_is_no_faster_than_one_member() -> None:
-    nics = team(Distribution.STATIC, RATE, RATE)
+    nics = team(TeamMode.STATIC, RATE, RATE)
     stream = Stream(flow(nics), FRAME)
     saturate(nics, [stream], 0.0, 2.0)
     assert stream.passed_bytes == pytest.approx(2.0 * GOODPUT, abs=FRAME)
@@ -252,7 +273,7 @@ def test_static_one_stream_is_no_faster_than_one_member() -> None:
 
 
 def test_static_many_streams_fill_all_members() -> None:
-    nics = team(Distribution.STATIC, RATE, RATE)
+    nics = team(TeamMode.STATIC, RATE, RATE)
     streams = [Stream(flow(nics, f"stream {number}"), FRAME) for number in range(16)]
     saturate(nics, streams, 0.0, 2.0)
     assert sum(stream.passed_bytes for stream in streams) == pytest.approx(4.0 * GOODPUT, abs=17 * FRAME)
@@ -260,7 +281,7 @@ def test_static_many_streams_fill_all_members() -> None:
 
 
 def test_dynamic_one_stream_is_spread_over_all_members() -> None:
-    nics = team(Distribution.DYNAMIC, RATE, RATE, RATE)
+    nics = team(TeamMode.DYNAMIC, RATE, RATE, RATE)
     stream = Stream(flow(nics), FRAME)
     saturate(nics, [stream], 0.0, 2.0)
     assert stream.passed_bytes == pytest.approx(6.0 * GOODPUT, rel=0.02)
@@ -268,7 +289,7 @@ def test_dynamic_one_stream_is_spread_over_all_members() -> None:
 
 
 def test_dynamic_a_burst_after_a_pause_goes_to_the_least_busy_member_and_stays_there_without_one() -> None:
-    nics = team(Distribution.DYNAMIC, RATE, RATE)
+    nics = team(TeamMode.DYNAMIC, RATE, RATE)
     first, second = nics.members
     stream, now_s = flow(nics), 0.0
     for _ in range(20):
@@ -279,15 +300,15 @@ def test_dynamic_a_burst_after_a_pause_goes_to_the_least_busy_member_and_stays_t
 
 
 def test_dynamic_members_are_used_as_fast_as_they_are() -> None:
-    nics = team(Distribution.DYNAMIC, RATE, 3 * RATE)
+    nics = team(TeamMode.DYNAMIC, RATE, 3 * RATE)
     saturate(nics, [Stream(flow(nics, str(number)), FRAME) for number in range(4)], 0.0, 2.0)
     slow, fast = (member.passed_bytes for member in nics.members)
     assert fast == pytest.approx(3 * slow, rel=0.02)
 
 
-@pytest.mark.parametrize("distribution", Distribution)
-def test_a_members_traffic_moves_to_the_others_when_it_fails_and_back(distribution: Distribution) -> None:
-    nics = team(distribution, RATE, RATE)
+@pytest.mark.parametrize("mode", TeamMode)
+def test_a_members_traffic_moves_to_the_others_when_it_fails_and_back(mode: TeamMode) -> None:
+    nics = team(mode, RATE, RATE)
     stream = flow(nics)
     request = nics.ask(stream, FRAME, 0.0)
     carrier = next(member for member in nics.members if member.passed_bytes)
@@ -303,7 +324,7 @@ def test_a_members_traffic_moves_to_the_others_when_it_fails_and_back(distributi
 
 
 def test_a_flow_that_moves_to_another_member_shares_with_those_there() -> None:
-    nics = team(Distribution.STATIC, RATE, RATE)
+    nics = team(TeamMode.STATIC, RATE, RATE)
     first, second = (
         next(
             Stream(made, FRAME)
@@ -322,7 +343,7 @@ def test_a_flow_that_moves_to_another_member_shares_with_those_there() -> None:
 
 
 def test_a_flowlet_does_not_wait_for_a_member_that_is_down() -> None:
-    nics = team(Distribution.DYNAMIC, RATE, RATE, RATE)
+    nics = team(TeamMode.DYNAMIC, RATE, RATE, RATE)
     stream = flow(nics)
     now_s = nics.ask(stream, 1000, 0.0).ends_s
     nics.take_down("nic1", now_s)
@@ -331,7 +352,7 @@ def test_a_flowlet_does_not_wait_for_a_member_that_is_down() -> None:
 
 
 def test_with_the_last_member_all_that_waits_is_dropped() -> None:
-    nics = team(Distribution.STATIC, RATE, RATE)
+    nics = team(TeamMode.STATIC, RATE, RATE)
     waiting = [nics.ask(flow(nics, str(number)), FRAME, 0.0) for number in range(4)]
     nics.take_down("nic1", 0.001)
     assert not any(request.dropped for request in waiting)
@@ -347,32 +368,12 @@ def test_with_the_last_member_all_that_waits_is_dropped() -> None:
 # --- what cannot be ---------------------------------------------------------------------------------------
 
 
-def test_a_team_and_rdma_exclude_each_other() -> None:
-    plain, direct = NicSpec("nic1", RATE), NicSpec("nic2", RATE, rdma=True)
-    with pytest.raises(ValueError, match=r"team1 has RDMA on nic2: .* switch their RDMA off"):
-        TeamSpec("team1", (plain, direct), Distribution.DYNAMIC)
-
-
-@pytest.mark.parametrize("members", [(), (NicSpec("nic1"),) * 2, tuple(NicSpec(str(n)) for n in range(33))])
-def test_a_team_has_1_to_32_different_nics(members: tuple[NicSpec, ...]) -> None:
-    with pytest.raises(ValueError, match="team1"):
-        TeamSpec("team1", members, Distribution.STATIC)
-
-
-def test_a_team_is_as_slow_as_its_slowest_and_its_packets_as_small_as_its_smallest() -> None:
-    members = (NicSpec("nic1", latency_s=0.1, mtu_bytes=9000), NicSpec("nic2", latency_s=0.2, mtu_bytes=1500))
-    both = TeamSpec("team1", members, Distribution.STATIC)
-    assert (both.latency_s, both.mtu_bytes) == (0.2, 1500)
-
-
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf])
-def test_rates_latencies_and_limits_are_numbers_of_0_or_more(value: float) -> None:
-    with pytest.raises(ValueError, match="rate of nic1"):
-        NicSpec("nic1", value)
-    with pytest.raises(ValueError, match="latency of nic1"):
-        NicSpec("nic1", latency_s=value)
+def test_limits_are_numbers_of_0_or_more(value: float) -> None:
     with pytest.raises(ValueError, match="limit"):
         ClassPolicy(limit_bytes_per_s=value)
+    with pytest.raises(ValueError, match="limit"):
+        lane().limit(MIGRATION, value, 0.0)
 
 
 @pytest.mark.parametrize("weight", [-1, 101])

@@ -1,6 +1,12 @@
-"""Streams on a lane and on virtual time: each hands over its next frame as soon as the last has passed."""
+"""NICs, and streams on a lane and on virtual time."""
 
 from ferry_host.shaping.lane import Flow, Lane, Request
+from ferry_types.networks import Nic
+
+
+def member(name: str, rate: float = 0, latency_s: float = 0.0, mtu: int = 1500) -> Nic:
+    """A NIC, of a team or alone; where it is does not matter."""
+    return Nic(name, "live", "10.0.0.1", round(rate), latency_s, mtu)
 
 
 class Stream:

@@ -15,6 +15,7 @@ from ferry.v1 import common_pb2, membership_pb2, quorum_pb2
 from ferry_types import messages, quorum
 from ferry_types.errors import ErrorCode, FerryError, Refusal, refused
 from ferry_types.limits import PAGE_SIZE, PASS_LIMIT_MAX
+from ferry_types.links import MTU_MAX, MTU_MIN
 from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport, Renewal, StartVm, ToHost
 from ferry_types.migrations import (
     BlackoutParts,
@@ -27,8 +28,6 @@ from ferry_types.migrations import (
 )
 from ferry_types.networks import (
     METRIC_MAX,
-    MTU_MAX,
-    MTU_MIN,
     RATE_BYTES_PER_S_MAX,
     RATE_BYTES_PER_S_MIN,
     Network,

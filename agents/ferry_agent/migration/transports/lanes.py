@@ -6,16 +6,7 @@ from itertools import chain, repeat
 
 from ferry_types.links import MTU_STANDARD
 from ferry_types.messages import Route
-from ferry_types.migrations import TransportOption
-
-LANES_MAX = 8
-"""Connections of one attempt: with a frame on its way and one behind it on each, the window is full."""
-
-SMB_LANES_PER_ROUTE = 2
-"""Two keep both processors of a small machine busy. (SMB: four for a NIC with receive-side scaling.)"""
-
-DIRECT_LANES = 2
-"""While one thread hashes or fetches memory, the other sends; a third only takes turns on two processors."""
+from ferry_types.migrations import TransportOption, lane_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +26,7 @@ def plan_lanes(option: TransportOption, routes: Sequence[Route], target_address:
     Without routes all go over one that has no name, to ``target_address``.
     """
     ways = tuple(routes) or (Route("", "", target_address),)
-    count = {
-        TransportOption.TCPIP: 1,
-        TransportOption.COMPRESSION: 1,
-        TransportOption.SMB: min(SMB_LANES_PER_ROUTE * len(ways), LANES_MAX),
-        TransportOption.DIRECT: DIRECT_LANES,
-    }[option]
+    count = lane_count(option, len(ways))
     turns = chain.from_iterable(repeat(ways))
     return tuple(
         LanePlan(number, way.source_nic, way.target_nic, way.address, way.mtu or MTU_STANDARD)

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 
 import pytest
+from tests.unit.network.traffic import member
 
+from ferry_agent.network.adapter import Adapter, Passed
 from ferry_agent.network.delay import DELAYED_ITEMS_MAX, DelayLine
-from ferry_agent.network.nic import Nic
 from ferry_agent.network.wire import Wire
-from ferry_host.shaping.adapters import ClassPolicy, Distribution, NicSpec, TeamSpec
+from ferry_host.shaping.lane import BURST_S
+from ferry_host.shaping.policies import ClassPolicy
 from ferry_types.errors import ErrorCode, FerryError
 from ferry_types.links import TrafficClass, goodput_bytes_per_s
 
@@ -19,18 +21,24 @@ RATE = 50e6
 GOODPUT = goodput_bytes_per_s(RATE, 1500)
 FRAME = 2**21
 RUN_S = 1.0
+TRIES = 3
+"""The best of so many counts where a bound from above is close: the machine may be busy."""
 
 
-def nic(rate: float = RATE, latency_s: float = 0.0) -> Nic:
-    return Nic(NicSpec("nic1", rate, latency_s), {})
+def nic(rate: float = RATE, latency_s: float = 0.0) -> Adapter:
+    return Adapter("nic1", [member("nic1", rate, latency_s)], {})
 
 
-def team(*rates: float) -> Nic:
-    members = tuple(NicSpec(f"nic{number}", rate) for number, rate in enumerate(rates, start=1))
-    return Nic(TeamSpec("team1", members, Distribution.STATIC), {})
+def team(*rates: float) -> Adapter:
+    members = tuple(member(f"nic{number}", rate) for number, rate in enumerate(rates, start=1))
+    return Adapter("team1", members, {})
 
 
-async def saturate(link: Nic, run_s: float) -> float:
+def sent_bytes(link: Adapter) -> int:
+    return sum(one.sent_bytes for one in link.passed())
+
+
+async def saturate(link: Adapter, run_s: float) -> float:
     """Three tasks and two threads, each with a wire of its own; payload bytes a second of all of them."""
     began_s = time.monotonic()
 
@@ -47,7 +55,7 @@ async def saturate(link: Nic, run_s: float) -> float:
         *(task(wire) for wire in wires[:3]), *(asyncio.to_thread(thread, wire) for wire in wires[3:])
     )
     took_s = time.monotonic() - began_s
-    return link.figures().classes[MIGRATION].sent_bytes / took_s
+    return sent_bytes(link) / took_s
 
 
 async def test_tasks_and_threads_on_one_nic_get_its_rate_together() -> None:
@@ -76,22 +84,21 @@ async def test_both_directions_have_the_whole_rate() -> None:
     link, size_bytes = nic(), round(0.2 * GOODPUT)
     out, into = link.sending("a", MIGRATION), link.receiving("b", MIGRATION)
     await into.pass_bytes(size_bytes)  # was on the wire until now
-    began_s = time.monotonic()
-    await asyncio.gather(out.pass_bytes(size_bytes), into.pass_bytes(size_bytes))
-    assert 0.17 <= time.monotonic() - began_s < 0.39
+    took_s = []
+    for _ in range(TRIES):
+        began_s = time.monotonic()
+        await asyncio.gather(out.pass_bytes(size_bytes), into.pass_bytes(size_bytes))
+        took_s.append(time.monotonic() - began_s)
+    assert 0.2 - BURST_S - 0.001 <= min(took_s) < 0.35  # one after the other they would take 0.35 s at least
 
 
 async def test_an_unshaped_nic_passes_at_once_and_counts() -> None:
     link = nic(0)
     wire = link.sending("a", MIGRATION)
-    assert not wire.shaped
     for _ in range(3):
         await wire.pass_bytes(2**30)
     link.receiving("b", TrafficClass.CSV).pass_bytes_blocking(5)
-    figures = link.figures()
-    assert figures.classes[MIGRATION].sent_bytes == figures.members[0].passed.sent_bytes == 3 * 2**30
-    assert figures.classes[TrafficClass.CSV].received_bytes == 5
-    assert figures.members[0].passed.sending_s == 0
+    assert list(link.passed()) == [Passed("nic1", 3 * 2**30, 5, 0.0, 0.0)]
 
 
 def test_frames_take_four_milliseconds_on_the_wire() -> None:
@@ -100,36 +107,32 @@ def test_frames_take_four_milliseconds_on_the_wire() -> None:
 
 
 async def test_a_limited_class_waits_where_others_do_not() -> None:
-    link = Nic(NicSpec("nic1"), {MIGRATION: ClassPolicy(limit_bytes_per_s=RATE)})
+    link = Adapter("nic1", [member("nic1")], {MIGRATION: ClassPolicy(limit_bytes_per_s=RATE)})
     began_s = time.monotonic()
     await link.sending("a", TrafficClass.CSV).pass_bytes(2**30)
-    assert time.monotonic() - began_s < 0.09
+    assert time.monotonic() - began_s < 5  # at the limit it would take 21 s
+    began_s = time.monotonic()
     await link.sending("b", MIGRATION).pass_bytes(round(0.1 * GOODPUT))
     assert time.monotonic() - began_s >= 0.099
 
 
-async def test_figures_of_what_passed() -> None:
+async def test_what_passed_is_counted_by_member() -> None:
     link = team(RATE, RATE)
     await link.sending("a", MIGRATION).pass_bytes(FRAME)
     await link.receiving("a", TrafficClass.CLUSTER).pass_bytes(1000)
-    figures = link.figures()
-    assert (figures.name, figures.up, [member.name for member in figures.members]) == (
-        "team1",
-        True,
-        ["nic1", "nic2"],
-    )
-    sent, received = figures.classes[MIGRATION], figures.classes[TrafficClass.CLUSTER]
-    assert (sent.sent_bytes, sent.received_bytes, received.received_bytes) == (FRAME, 0, 1000)
-    assert sent.sending_s == pytest.approx(FRAME / GOODPUT)
-    assert sum(member.passed.sent_bytes for member in figures.members) == FRAME
+    told = list(link.passed())
+    assert [one.nic for one in told] == ["nic1", "nic2"]
+    assert sorted(one.sent_bytes for one in told) == [0, FRAME]
+    assert sorted(one.received_bytes for one in told) == [0, 1000]
+    assert sum(one.sending_s for one in told) == pytest.approx(FRAME / GOODPUT)
 
 
 # --- failing ----------------------------------------------------------------------------------------------
 
 
-def is_waited_for(link: Nic) -> bool:
+def is_waited_for(link: Adapter) -> bool:
     """Whether the first pieces of two flows have been granted, so that both wait for the rest."""
-    return link.figures().classes[MIGRATION].sent_bytes > 0
+    return sent_bytes(link) > 0
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -159,7 +162,7 @@ async def test_who_waits_on_a_nic_that_goes_down_is_told_at_once() -> None:
         assert outcome.refusal.hint
 
 
-def side_is_waited_for(link: Nic) -> list[bool]:
+def side_is_waited_for(link: Adapter) -> list[bool]:
     return [len(side._wakers) == 2 for side in (link._sending, link._receiving)]
 
 
@@ -168,15 +171,14 @@ async def test_a_nic_that_is_down_passes_nothing_until_it_is_up(rate: float) -> 
     link = nic(rate)
     wire = link.sending("a", MIGRATION)
     link.down()
-    assert wire.shaped
     with pytest.raises(FerryError, match="NIC nic1 is down"):
         await wire.pass_bytes(1)
     with pytest.raises(FerryError, match="NIC nic1 is down"):
         await asyncio.to_thread(wire.pass_bytes_blocking, 1)
-    assert link.figures().classes[MIGRATION].sent_bytes == 0
+    assert sent_bytes(link) == 0
     link.up()
     await wire.pass_bytes(1)
-    assert link.figures().classes[MIGRATION].sent_bytes == 1
+    assert sent_bytes(link) == 1
 
 
 async def test_a_team_loses_a_member_and_goes_on() -> None:
@@ -184,28 +186,10 @@ async def test_a_team_loses_a_member_and_goes_on() -> None:
     wire = link.sending("a", MIGRATION)
     passing = asyncio.create_task(wire.pass_bytes(round(0.2 * GOODPUT)))
     await until(lambda: is_waited_for(link))
-    (carrier,) = [member.name for member in link.figures().members if member.passed.sent_bytes]
+    (carrier,) = [one.nic for one in link.passed() if one.sent_bytes]
     link.down(carrier)
     await passing
-    assert link.is_up
-    assert all(member.passed.sent_bytes for member in link.figures().members)
-
-
-async def test_listeners_hear_of_the_first_and_the_last_member_only() -> None:
-    link = team(RATE, RATE)
-    heard: list[bool] = []
-    end = link.listen(heard.append)
-    link.down("nic1")
-    assert heard == []
-    link.down("nic2")
-    link.down()
-    assert heard == [False]
-    link.up("nic1")
-    link.up()
-    assert heard == [False, True]
-    end()
-    link.down()
-    assert heard == [False, True]
+    assert all(one.sent_bytes for one in link.passed())
 
 
 async def test_an_unknown_member_is_not_found() -> None:
@@ -222,23 +206,23 @@ async def test_what_is_cancelled_leaves_the_wire_to_others() -> None:
     with pytest.raises(asyncio.CancelledError):
         await endless
     assert not link._sending._wakers
-    passed_bytes = link.figures().classes[MIGRATION].sent_bytes
+    passed_bytes = sent_bytes(link)
     await link.sending("b", MIGRATION).pass_bytes(1000)
-    assert link.figures().classes[MIGRATION].sent_bytes == passed_bytes + 1000
+    assert sent_bytes(link) == passed_bytes + 1000
 
 
 async def test_who_waits_behind_what_is_cancelled_does_not_sleep_on() -> None:
     link = nic(1_000_000)
     endless = asyncio.create_task(link.sending("a", MIGRATION).pass_bytes(2**40))
     await until(lambda: is_waited_for(link))
-    thread = threading.Thread(target=link.sending("b", MIGRATION).pass_bytes_blocking, args=(400_000,))
+    thread = threading.Thread(target=link.sending("b", MIGRATION).pass_bytes_blocking, args=(1_000_000,))
     began_s = time.monotonic()
     thread.start()
     await until(lambda: len(link._sending._wakers) == 2)
     endless.cancel()
     await asyncio.to_thread(thread.join, 10)
     assert not thread.is_alive()
-    assert time.monotonic() - began_s < 0.65  # beside the other it would have taken 0.8 s
+    assert time.monotonic() - began_s < 1.7  # beside the other it would have taken 2.1 s
 
 
 def test_nothing_less_than_nothing_passes() -> None:
@@ -256,11 +240,10 @@ async def test_latency_is_the_receiving_nics_and_holds_nothing_up() -> None:
     began_s = time.monotonic()
     for number in range(50):
         await line.put(number)
-    assert time.monotonic() - began_s < 0.09
     assert await line.get() == 0
     assert time.monotonic() - began_s >= 0.099
     assert [await line.get() for _ in range(49)] == list(range(1, 50))
-    assert time.monotonic() - began_s < 0.3
+    assert time.monotonic() - began_s < 2  # one after the other they would take 5 s
 
 
 async def test_a_delay_line_is_bounded() -> None:

@@ -1,0 +1,129 @@
+"""A host's adapters: which NIC passes what, under which era, and what becomes of it when a NIC goes down."""
+
+import time
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from ferry_agent.metrics import make_registry
+from ferry_agent.migration.ports import UnshapedWire
+from ferry_agent.network.adapters import Adapters
+from ferry_agent.network.nics import Nics
+from ferry_agent.runtime import HostRuntime
+from ferry_types.eras import RULES, Era
+from ferry_types.errors import ErrorCode, FerryError
+from ferry_types.links import goodput_bytes_per_s
+from ferry_types.networks import Nic, Team, TeamMode
+from ferry_types.units import parse_rate
+
+FAST, SLOW = parse_rate("10Gbit/s"), parse_rate("1Gbit/s")
+UNIT_S = 0.004
+"""What a frame takes on the wire."""
+
+
+def nic(name: str, rate: int, team: str = "") -> Nic:
+    return Nic(name, "live", f"10.0.0.{name[-1]}", rate, team=team)
+
+
+def team(mode: TeamMode, *rates: int) -> Nics:
+    nics = [nic(f"nic{number}", rate, "team1") for number, rate in enumerate(rates, start=1)]
+    return Nics(nics, [Team("team1", mode)])
+
+
+def frame_bytes(rate: float) -> int:
+    return int(goodput_bytes_per_s(rate, 1500) * UNIT_S)
+
+
+def test_an_unknown_nic_is_not_found() -> None:
+    adapters = Adapters(Nics([nic("nic1", SLOW)]))
+    for wire_of in (adapters.sending, adapters.receiving):
+        with pytest.raises(FerryError, match="this host has no NIC nic2") as caught:
+            wire_of("nic2", 1500)
+        assert caught.value.refusal.code is ErrorCode.NOT_FOUND
+
+
+def test_without_a_name_nothing_is_shaped() -> None:
+    adapters = Adapters(Nics([nic("nic1", SLOW)]))
+    assert isinstance(adapters.sending("", 1500), UnshapedWire)
+    assert isinstance(adapters.receiving("", 1500), UnshapedWire)
+
+
+async def test_members_of_a_team_share_its_adapter() -> None:
+    nics = team(TeamMode.DYNAMIC, SLOW, SLOW)
+    wire = Adapters(nics).sending("nic1", 1500)
+    assert wire.frame_bytes == pytest.approx(frame_bytes(2 * SLOW), abs=1)
+    nics.turn("nic1", up=False)
+    assert wire.frame_bytes == frame_bytes(SLOW)
+    await wire.pass_bytes(1)
+
+
+async def test_wires_follow_the_nics_down_and_up() -> None:
+    nics = Nics([nic("nic1", SLOW), nic("nic2", SLOW)])
+    nics.turn("nic1", up=False)
+    adapters = Adapters(nics)
+    one, other = adapters.sending("nic1", 1500), adapters.receiving("nic2", 1500)
+    with pytest.raises(FerryError, match="NIC nic1 is down"):
+        await one.pass_bytes(1)
+    await other.pass_bytes(1)
+    nics.turn("nic1", up=True)
+    nics.turn("nic2", up=False)
+    await one.pass_bytes(1)
+    with pytest.raises(FerryError, match="NIC nic2 is down"):
+        await other.pass_bytes(1)
+
+
+async def test_a_wire_in_use_obeys_the_era_and_still_fails_with_its_nic() -> None:
+    nics = Nics([nic("nic1", FAST)])
+    adapters = Adapters(nics)
+    wires = adapters.sending("nic1", 1500), adapters.receiving("nic1", 1500)
+    adapters.obey(RULES[Era.WS2008R2])
+    for wire in wires:
+        assert wire.frame_bytes == pytest.approx(frame_bytes(0.7 * FAST), abs=1)
+    began_s = time.monotonic()
+    await wires[0].pass_bytes(round(0.2 * goodput_bytes_per_s(FAST, 1500)))
+    assert time.monotonic() - began_s >= 0.2 / 0.7 - 0.001
+    nics.turn("nic1", up=False)
+    for wire in wires:
+        with pytest.raises(FerryError, match="NIC nic1 is down"):
+            await wire.pass_bytes(1)
+
+
+def test_another_era_lifts_the_limit() -> None:
+    adapters = Adapters(Nics([nic("nic1", FAST)]))
+    wire = adapters.sending("nic1", 9000)
+    before = wire.frame_bytes
+    adapters.obey(RULES[Era.WS2008R2])
+    assert wire.frame_bytes < before
+    adapters.obey(RULES[Era.WS2012])
+    assert wire.frame_bytes == before
+
+
+def test_links_below_10_gbit_are_used_whole_and_a_team_is_one_link() -> None:
+    for rates, allowed in (((SLOW,), SLOW), ((FAST // 2, FAST // 2), 0.7 * FAST)):
+        adapters = Adapters(team(TeamMode.DYNAMIC, *rates))
+        adapters.obey(RULES[Era.WS2008R2])
+        assert adapters.sending("nic1", 1500).frame_bytes == pytest.approx(frame_bytes(allowed), abs=1)
+
+
+async def test_what_passes_is_told_by_nic_once() -> None:
+    adapters = Adapters(team(TeamMode.STATIC, 0, 0))
+    await adapters.sending("nic1", 1500).pass_bytes(7)
+    await adapters.receiving("nic2", 1500).pass_bytes(5)
+    told = list(adapters.passed())
+    assert sorted(one.nic for one in told) == ["nic1", "nic2"]
+    assert sum(one.sent_bytes for one in told) == 7
+    assert sum(one.received_bytes for one in told) == 5
+
+
+async def test_prometheus_is_told_what_passed() -> None:
+    adapters = Adapters(Nics([nic("nic1", SLOW)]))
+    await adapters.sending("nic1", 1500).pass_bytes(1000)
+    host = SimpleNamespace(state=SimpleNamespace(connected=True, session=1))
+    runtime = cast(HostRuntime, SimpleNamespace(host=host, rack=SimpleNamespace(all=list)))
+    registry = make_registry(runtime, adapters)
+    sent, received = ({"nic": "nic1", "direction": each} for each in ("sent", "received"))
+    assert registry.get_sample_value("ferry_nic_bytes_total", sent) == 1000
+    assert registry.get_sample_value("ferry_nic_bytes_total", received) == 0
+    busy_s = registry.get_sample_value("ferry_nic_busy_seconds_total", sent)
+    assert busy_s == pytest.approx(1000 / goodput_bytes_per_s(SLOW, 1500))
