@@ -1,16 +1,26 @@
 """Which transport serves which performance option."""
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.ports import WireOf
 from ferry_agent.migration.transports.compressed import CompressedTransport
 from ferry_agent.migration.transports.direct import DirectTransport
 from ferry_agent.migration.transports.lanes import plan_lanes
-from ferry_agent.migration.transports.smb import CloseLane, SmbTransport
+from ferry_agent.migration.transports.smb import SmbTransport
 from ferry_agent.migration.transports.tcpip import TcpipTransport
-from ferry_agent.migration.transports.transport import SentPages, Transport
+from ferry_agent.migration.transports.transport import CloseLane, Errand, SentPages, Transport
 from ferry_types.messages import BeginOutgoing
 from ferry_types.migrations import TransportOption
+
+_TRANSPORTS: Final[Mapping[TransportOption, Callable[[Errand], Transport]]] = {
+    TransportOption.TCPIP: TcpipTransport,
+    TransportOption.COMPRESSION: CompressedTransport,
+    TransportOption.SMB: SmbTransport,
+    TransportOption.DIRECT: DirectTransport,
+}
 
 
 def make_transport(
@@ -24,15 +34,8 @@ def make_transport(
     """The transport of an attempt, not yet connected. Without an option it goes by TCP/IP."""
     option = effective_option(order)
     lanes = plan_lanes(option, order.routes, order.target_address)
-    match option:
-        case TransportOption.TCPIP:
-            return TcpipTransport(order, lanes, memory, sent_pages, breakage, wire_of)
-        case TransportOption.COMPRESSION:
-            return CompressedTransport(order, lanes, memory, sent_pages, breakage, wire_of)
-        case TransportOption.SMB:
-            return SmbTransport(order, lanes, memory, sent_pages, breakage, wire_of, close_lane)
-        case TransportOption.DIRECT:
-            return DirectTransport(order, lanes, memory, sent_pages, breakage, wire_of)
+    errand = Errand(order, lanes, memory, sent_pages, breakage, wire_of, close_lane)
+    return _TRANSPORTS[option](errand)
 
 
 def effective_option(order: BeginOutgoing) -> TransportOption:

@@ -1,31 +1,16 @@
 """Option ``compression``: one gRPC bulk stream; what shrinks is compressed, where processors have time."""
 
-from collections.abc import Sequence
-
-from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.compression import Batch, Compressor
 from ferry_agent.migration.frames import NO_PAGES, EncodedFrame
-from ferry_agent.migration.ports import WireOf
-from ferry_agent.migration.transports.lanes import LanePlan
 from ferry_agent.migration.transports.tcpip import TcpipTransport
-from ferry_agent.migration.transports.transport import Indices, PassKind, SentPages
-from ferry_types.messages import BeginOutgoing
+from ferry_agent.migration.transports.transport import Errand, Indices, PassKind
 
 
 class CompressedTransport(TcpipTransport):
     """Implements ``FrameLink`` for its compressor."""
 
-    def __init__(
-        self,
-        order: BeginOutgoing,
-        lanes: Sequence[LanePlan],
-        memory: GuestMemory,
-        sent_pages: SentPages,
-        breakage: Breakage,
-        wire_of: WireOf,
-    ) -> None:
-        super().__init__(order, lanes, memory, sent_pages, breakage, wire_of)
+    def __init__(self, errand: Errand) -> None:
+        super().__init__(errand)
         self._lane = self._lanes[0]
         self._compressor = Compressor(self)
 

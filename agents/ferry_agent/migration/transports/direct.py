@@ -11,22 +11,17 @@ and cannot tear: else a busy guest could tear the same frames pass after pass.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from ferry.v1 import migration_pb2
-from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import protocol
-from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.direct_wire import Verdict
 from ferry_agent.migration.frames import NO_PAGES
-from ferry_agent.migration.ports import WireOf
 from ferry_agent.migration.transports.direct_lane import DirectLane, Shipment
-from ferry_agent.migration.transports.lanes import LanePlan
-from ferry_agent.migration.transports.transport import Indices, PassKind, SentPages, Tally, frame_pages
+from ferry_agent.migration.transports.transport import Errand, Indices, PassKind, Tally, frame_pages
 from ferry_types.errors import FerryError, Refusal, failed
-from ferry_types.messages import BeginOutgoing
 
 MARK_S_MAX = 0.1
 """How long after its write a guest may mark a page: a few of its quanta, on a machine that is busy."""
@@ -39,22 +34,14 @@ REASON_S_MAX = 0.25
 class DirectTransport:
     """Implements ``Transport``. A lane that dies ends the attempt."""
 
-    def __init__(
-        self,
-        order: BeginOutgoing,
-        lanes: Sequence[LanePlan],
-        memory: GuestMemory,
-        sent_pages: SentPages,
-        breakage: Breakage,
-        wire_of: WireOf,
-    ) -> None:
-        self.lanes = lanes
+    def __init__(self, errand: Errand) -> None:
+        self.lanes = errand.lanes
         self.tally = Tally()
         self._target_frame_bytes = 0
-        self._order = order
-        self._memory = memory
-        self._sent_pages = sent_pages
-        self._breakage = breakage
+        self._order = errand.order
+        self._memory = errand.memory
+        self._sent_pages = errand.sent_pages
+        self._breakage = errand.breakage
         self._kind = PassKind.FIRST
         self._suspects = 0
         """Torn frames whose pages bear no mark, as yet."""
@@ -63,17 +50,17 @@ class DirectTransport:
         self._lanes = [
             DirectLane(
                 plan,
-                order.target,
-                memory,
-                sent_pages,
-                wire_of(plan.source_nic, plan.mtu),
+                errand.order.target,
+                errand.memory,
+                errand.sent_pages,
+                errand.wire_of(plan.source_nic, plan.mtu),
                 self._on_answer,
                 self._changed.set,
                 self._on_death,
             )
-            for plan in lanes
+            for plan in errand.lanes
         ]
-        breakage.reason.add_done_callback(lambda _reason: self._changed.set())
+        errand.breakage.reason.add_done_callback(lambda _reason: self._changed.set())
 
     @property
     def frame_pages(self) -> int:

@@ -3,49 +3,34 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
 
 from ferry.v1 import migration_pb2
-from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import protocol
-from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.frames import NO_PAGES, FrameBuilder
-from ferry_agent.migration.ports import WireOf
 from ferry_agent.migration.transports.grpc_lane import GrpcLane
-from ferry_agent.migration.transports.lanes import LanePlan
-from ferry_agent.migration.transports.transport import Indices, PassKind, SentPages, Tally, frame_pages
+from ferry_agent.migration.transports.transport import Errand, Indices, PassKind, Tally, frame_pages
 from ferry_types.errors import Refusal
-from ferry_types.messages import BeginOutgoing
 
 
 class GrpcTransport(ABC):
     """Implements ``Transport``, but for what becomes of dead lanes."""
 
-    def __init__(
-        self,
-        order: BeginOutgoing,
-        lanes: Sequence[LanePlan],
-        memory: GuestMemory,
-        sent_pages: SentPages,
-        breakage: Breakage,
-        wire_of: WireOf,
-    ) -> None:
-        self.lanes = lanes
+    def __init__(self, errand: Errand) -> None:
+        self.lanes = errand.lanes
         self.tally = Tally()
         self._target_frame_bytes = 0
-        self._sent_pages = sent_pages
-        self._breakage = breakage
-        self._builder = FrameBuilder(memory.pages)
+        self._sent_pages = errand.sent_pages
+        self._breakage = errand.breakage
+        self._builder = FrameBuilder(errand.memory.pages)
         self._due: deque[tuple[Indices, Indices]] = deque()
         """Pages and zero pages of frames that no living lane has yet."""
         self._changed = asyncio.Event()
+        order, wires = errand.order, [errand.wire_of(plan.source_nic, plan.mtu) for plan in errand.lanes]
         self._lanes = [
-            GrpcLane(
-                plan, order, wire_of(plan.source_nic, plan.mtu), self.tally, self._changed.set, self._on_death
-            )
-            for plan in lanes
+            GrpcLane(plan, order, wire, self.tally, self._changed.set, self._on_death)
+            for plan, wire in zip(errand.lanes, wires, strict=True)
         ]
-        breakage.reason.add_done_callback(lambda _reason: self._changed.set())
+        errand.breakage.reason.add_done_callback(lambda _reason: self._changed.set())
 
     @property
     def _living(self) -> list[GrpcLane]:

@@ -10,37 +10,18 @@ has to be kept; what the guest wrote meanwhile bears a mark.
 Between passes all lanes are settled, so that copies of one page never race in two lanes.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-
-from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration.breakage import Breakage
-from ferry_agent.migration.ports import WireOf
 from ferry_agent.migration.transports.grpc_lane import GrpcLane
 from ferry_agent.migration.transports.grpc_transport import GrpcTransport
-from ferry_agent.migration.transports.lanes import LanePlan
-from ferry_agent.migration.transports.transport import SentPages
+from ferry_agent.migration.transports.transport import Errand
 from ferry_types.errors import FerryError, Refusal, failed
-from ferry_types.messages import BeginOutgoing
-
-CloseLane = Callable[[int], Awaitable[int]]
-"""Has the target end a lane; the number of its frames that were written. Raises FerryError."""
 
 
 class SmbTransport(GrpcTransport):
     """Goes on as long as one lane lives."""
 
-    def __init__(
-        self,
-        order: BeginOutgoing,
-        lanes: Sequence[LanePlan],
-        memory: GuestMemory,
-        sent_pages: SentPages,
-        breakage: Breakage,
-        wire_of: WireOf,
-        close_lane: CloseLane,
-    ) -> None:
-        super().__init__(order, lanes, memory, sent_pages, breakage, wire_of)
-        self._close_lane = close_lane
+    def __init__(self, errand: Errand) -> None:
+        super().__init__(errand)
+        self._close_lane = errand.close_lane
 
     def _on_death(self, reason: Refusal) -> None:
         if not self._living:

@@ -1,7 +1,7 @@
 """The port between the copier, which knows what is to be sent, and how it travels."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferry.v1 import migration_pb2
+from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.frames import NO_PAGES
-from ferry_agent.migration.ports import Wire
+from ferry_agent.migration.ports import Wire, WireOf
 from ferry_agent.migration.transports.lanes import LanePlan
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
+from ferry_types.messages import BeginOutgoing
 
 Indices = NDArray[np.int64]
 
@@ -92,6 +95,23 @@ class SentPages:
         self.on_target[zeros] = False
 
 
+CloseLane = Callable[[int], Awaitable[int]]
+"""Has the target end a lane; the number of its frames that were written. Raises FerryError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What transports of one attempt are made of."""
+
+    order: BeginOutgoing
+    lanes: Sequence[LanePlan]
+    memory: GuestMemory
+    sent_pages: SentPages
+    breakage: Breakage
+    wire_of: WireOf
+    close_lane: CloseLane
+
+
 class Transport(Protocol):
     """Carries the pages of one attempt. Used by one task, which waits for each call.
 
@@ -133,10 +153,6 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """End all lanes; guest memory is read no more."""
-
-
-GiveBack = Callable[[Indices], None]
-"""Marks pages dirty again: what was sent of them is worth nothing."""
 
 
 def frame_pages(wires: Sequence[Wire], target_frame_bytes: int) -> int:
