@@ -83,7 +83,7 @@ def move_often(cluster: Cluster, moves: int, option: TransportOption) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("moves", [20, pytest.param(50, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("moves", [10, pytest.param(50, marks=pytest.mark.chaos)])
 def test_verified_moves_of_a_busy_guest(tmp_path: Path, moves: int) -> None:
     with running_cluster(tmp_path, 2) as cluster:
         move_often(cluster, moves, TransportOption.TCPIP)
