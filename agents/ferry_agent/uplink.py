@@ -11,7 +11,7 @@ from ferry.v1 import membership_pb2, membership_pb2_grpc
 from ferry_types.errors import FerryError
 from ferry_types.messages import HostEnvelope, HostOrder
 from ferry_wire.channels import open_channel
-from ferry_wire.conversion import host_envelope_to_proto, host_order_from_proto
+from ferry_wire.envelopes import host_envelope_to_proto, host_order_from_proto
 from ferry_wire.status import refusal_of
 
 OUTBOX_MAX = 1024

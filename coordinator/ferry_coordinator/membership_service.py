@@ -16,7 +16,8 @@ from ferry_cluster.inputs import DeathCertified, HostMessage
 from ferry_coordinator.driver import Driver
 from ferry_types.errors import FerryError, Refusal, malformed
 from ferry_types.messages import DeathCertificate, HostOrder, Join
-from ferry_wire.conversion import from_proto, host_envelope_from_proto, host_order_to_proto
+from ferry_wire.conversion import from_proto
+from ferry_wire.envelopes import host_envelope_from_proto, host_order_to_proto
 from ferry_wire.servers import StreamOutbox
 
 JOIN_DEADLINE_S = 10.0

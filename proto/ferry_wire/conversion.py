@@ -25,9 +25,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from ferry.v1 import membership_pb2
 from ferry_types.errors import FerryError, malformed
-from ferry_types.messages import HostEnvelope, HostOrder
 from ferry_types.migrations import MigrationOptions, WireFigures
 from ferry_types.names import validate_name
 from ferry_types.networks import Network, Nic, Team
@@ -59,26 +57,6 @@ _NAMES: Final[Mapping[str, str]] = {
 
 _VALIDATED: Final = (VmSpec, MigrationOptions, WireFigures, RoleRules, RoleChanges, Nic, Team, Network)
 """Values that know their own ranges."""
-
-
-def host_envelope_to_proto(envelope: HostEnvelope) -> membership_pb2.FromHost:
-    """A host's message, ready for the wire."""
-    return to_proto(envelope, membership_pb2.FromHost)
-
-
-def host_envelope_from_proto(message: membership_pb2.FromHost) -> HostEnvelope:
-    """A host's message from the wire. Raises FerryError (malformed)."""
-    return from_proto(message, HostEnvelope)
-
-
-def host_order_to_proto(order: HostOrder) -> membership_pb2.ToHost:
-    """The coordinator's message, ready for the wire."""
-    return to_proto(order, membership_pb2.ToHost)
-
-
-def host_order_from_proto(message: membership_pb2.ToHost) -> HostOrder:
-    """The coordinator's message from the wire. Raises FerryError (malformed)."""
-    return from_proto(message, HostOrder)
 
 
 def to_proto(value: Any, message_type: type[M]) -> M:

@@ -46,7 +46,7 @@ from ferry_types.messages import (
 from ferry_types.migrations import MigrationFigures, PassFigures
 from ferry_types.vms import Capacity, ImagePhase
 from ferry_wire.channels import open_channel
-from ferry_wire.conversion import host_envelope_to_proto, host_order_from_proto
+from ferry_wire.envelopes import host_envelope_to_proto, host_order_from_proto
 from ferry_wire.status import refusal_of
 
 if TYPE_CHECKING:  # at run time it takes no parameters

@@ -28,7 +28,7 @@ from ferry_coordinator.adapters.sqlite_store import SqliteStore
 from ferry_types.errors import ErrorCode
 from ferry_types.messages import GoOn, HostEnvelope, Renewal, StartVm
 from ferry_wire.channels import open_channel
-from ferry_wire.conversion import host_envelope_to_proto
+from ferry_wire.envelopes import host_envelope_to_proto
 
 
 @pytest.fixture

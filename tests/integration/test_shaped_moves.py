@@ -68,7 +68,7 @@ async def _smb_uses_both_and_survives_the_loss_of_one(lab: LabRunner) -> None:
     code, _, err = await lab.run("nic", "down", "node1", "live2")
     assert code == 0, err
     moved = await moving
-    assert moved["brownout_s"] > expected_s, "one of them carried the rest"
+    assert moved["brownout_s"] > 1.1 * expected_s, "one of them carried the rest"
     code, _, err = await lab.run("nic", "up", "node1", "live2")
     assert code == 0, err
 

@@ -30,6 +30,7 @@ from typing import Protocol
 from ferry_agent.guest.audit import Audit, AuditReport
 from ferry_agent.guest.guest import Guest
 from ferry_agent.guest.trace import EVIDENCE_S, RunTrace
+from ferry_host.convergence import THROTTLE_MAX_PERCENT
 from ferry_types.limits import PAGE_SIZE
 
 CATCH_UP_S = 0.05
@@ -49,9 +50,6 @@ RATE_WINDOW_S = 1.0
 
 RATE_STEPS_MIN = 10
 """So many steps tell a guest's speed even before the first window is whole."""
-
-THROTTLE_PERCENT_MAX = 99
-"""A guest that is slowed runs on."""
 
 AUDITS_MAX = 4
 """Audits of one guest that may wait for their turn."""
@@ -220,8 +218,8 @@ class Vcpu:
 
     def throttle(self, percent: int) -> None:
         """Slow the guest by so much from its next quantum on; 0: not at all. Raises ValueError over 99."""
-        if not 0 <= percent <= THROTTLE_PERCENT_MAX:
-            raise ValueError(f"a guest cannot be slowed by {percent} %: from 0 to {THROTTLE_PERCENT_MAX}")
+        if not 0 <= percent <= THROTTLE_MAX_PERCENT:
+            raise ValueError(f"a guest cannot be slowed by {percent} %: from 0 to {THROTTLE_MAX_PERCENT}")
         self._inbox.put(_Throttle(percent))
 
     def poke(self) -> None:

@@ -5,7 +5,6 @@ import socket
 import numpy as np
 from numpy.typing import NDArray
 
-from ferry_agent.guest.populating import Populated
 from ferry_agent.migration import direct_wire
 from ferry_agent.migration.direct_wire import ANSWER, HEADER, Verdict
 from ferry_agent.migration.frame_codec import FrameError
@@ -25,13 +24,11 @@ class ArrivingPages:
         receiver: Receiver,
         connection: socket.socket,
         wire: Wire,
-        populated: Populated,
     ) -> None:
         self._lane = lane
         self._receiver = receiver
         self._connection = connection
         self._wire = wire
-        self._populated = populated
         self._pages = receiver.slot.memory.pages
         self._touched = receiver.slot.memory.touched
         self._flat = self._pages.data.cast("B")
@@ -103,8 +100,6 @@ class ArrivingPages:
                 self._pages[pages] = self._scattered[: len(pages)]
                 self._touched[pages] = True
             return whole
-        for first, count in runs:
-            self._populated.ensure(first, count)
         views = direct_wire.views_of(self._flat, runs)
         # Whatever becomes of the frame: these pages are not known to be zero any more.
         self._touched[pages] = True

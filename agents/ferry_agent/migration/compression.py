@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ferry_agent.migration.frames import EncodedFrame, compressed_frame, plain_frame
 from ferry_agent.migration.processors import ProcessorMeter
+from ferry_agent.migration.tally import Tally
 from ferry_host.compression import WINDOW_S, WIRE_LOW_FRAMES, Governor, Pending, Plain, Window
 
 THREADS_MAX = 3
@@ -48,6 +49,9 @@ BATCH_PAGES_MIN = 4
 
 class FrameLink(Protocol):
     """What takes the frames: one stream, whose frames are numbered in the order in which they are sent."""
+
+    tally: Tally
+    """Where what is compressed is counted."""
 
     @property
     def frames_sent(self) -> int:
@@ -99,10 +103,6 @@ class Compressor:
         """For so long the wire, and the compressor, were waited for since they were last compared."""
         self.in_pause = False
         """Whether the guest is paused and the black-out waits for what is sent."""
-        self.compressed_pages = 0
-        self.compressed_bytes = 0
-        self.saved_bytes = 0
-        """Bytes that were not sent for it."""
 
     async def takes(self, pages: int) -> bool:
         """Hand over what is ready; whether the next batch, of so many pages, is to be submitted, not sent.
@@ -193,9 +193,10 @@ class Compressor:
         sequence = self._link.frames_sent
         if not self._governor.finished(pages, raw_bytes, payload_bytes, job.processor_s):
             return plain_frame(sequence, batch.page_indices, batch.zero_indices, batch.rows)
-        self.compressed_pages += pages
-        self.compressed_bytes += payload_bytes
-        self.saved_bytes += raw_bytes - payload_bytes
+        tally = self._link.tally
+        tally.compressed_pages += pages
+        tally.compressed_bytes += payload_bytes
+        tally.saved_bytes += raw_bytes - payload_bytes
         return compressed_frame(sequence, batch.page_indices, batch.zero_indices, batch.rows, job.payload)
 
     def _look_at_processors(self) -> None:

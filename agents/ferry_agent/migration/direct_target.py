@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from ferry.v1 import migration_pb2
-from ferry_agent.guest.populating import Populated
 from ferry_agent.migration import direct_wire, protocol
 from ferry_agent.migration.arriving_pages import ArrivingPages
 from ferry_agent.migration.direct_wire import ANSWER, OPENING, Verdict
@@ -188,14 +187,12 @@ class DirectLanes:
     async def _receive(self) -> None:
         """Run a thread for each lane. Raises FrameError, FerryError as soon as the first has ended."""
         loop = asyncio.get_running_loop()
-        memory = self._receiver.slot.memory
-        populated = Populated(memory.pages)
         running = []
         for number, connection in self._joined.items():
             lane = self._receiver.lanes[number]
             connection.setblocking(True)
             direct_wire.set_timeout(connection, socket.SO_RCVTIMEO, protocol.SILENCE_S_MAX)
-            work = ArrivingPages(lane, self._receiver, connection, lane.wire, populated)
+            work = ArrivingPages(lane, self._receiver, connection, lane.wire)
             running.append(loop.run_in_executor(self._threads, work.run))
         try:
             ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

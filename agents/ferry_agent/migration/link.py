@@ -14,8 +14,8 @@ from ferry.v1 import migration_pb2, migration_pb2_grpc
 from ferry_agent.migration import protocol
 from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.clocks import ClockExchange, estimate_offset_s, share_a_clock
+from ferry_agent.migration.tally import Tally
 from ferry_agent.migration.transports.lanes import LanePlan
-from ferry_agent.migration.transports.transport import Tally
 from ferry_types.errors import FerryError, failed
 from ferry_types.messages import BeginOutgoing
 from ferry_types.migrations import TransportOption

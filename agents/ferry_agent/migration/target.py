@@ -167,7 +167,8 @@ class MigrationServicer:
         await receiver.take_final(message.final)
         if receiver.verify:
             await _verify(receiver, context)
-        await asyncio.sleep(max(lane.wire.latency_s for lane in receiver.lanes.values()))
+        if latency_s := max(lane.wire.latency_s for lane in receiver.lanes.values()):
+            await asyncio.sleep(latency_s)  # not for nothing: a turn of the event loop is black-out, too
         await self._host.reach("target.before_ready")
         receiver.become_ready(message.final.device_state)
         # The source keeps its streams open until it knows the outcome, and has nothing more to say.

@@ -7,10 +7,10 @@ from statistics import median
 from typing import Any, Final
 
 from ferry_cli.bench.document import percentile
-from ferry_cli.report.course_chart import bursts
-from ferry_cli.report.courses import Course, Phase, courses, moves_of
 from ferry_cli.report.distribution_chart import Series
 from ferry_cli.report.documents import Move, Run, unix_us
+from ferry_cli.report.timeline_chart import bursts
+from ferry_cli.report.timelines import Phase, Timeline, moves_of, timelines
 from ferry_cli.validation.verdicts import counted
 from ferry_cli.views import View, rfc3339
 from ferry_types.units import format_duration
@@ -33,8 +33,8 @@ class Part:
     """One run and what follows from it. ``bursts``: moves that belong together in time."""
 
     run: Run
-    courses: tuple[Course, ...]
-    bursts: tuple[tuple[Course, ...], ...]
+    timelines: tuple[Timeline, ...]
+    bursts: tuple[tuple[Timeline, ...], ...]
     blackouts: Series | None
 
 
@@ -106,7 +106,7 @@ def _tells_of(log: Run, run: Run) -> bool:
 
 
 def _part(run: Run) -> Part:
-    found = courses(run.moves, run.events, run.as_of_us)
+    found = timelines(run.moves, run.events, run.as_of_us)
     if run.bench is not None:
         values, floor_s = [each.blackout_s for each in run.bench.runs], run.bench.floor_s
     else:
@@ -159,7 +159,7 @@ def pass_reading(move: Move) -> str:
     return text
 
 
-def burst_reading(found: Sequence[Course]) -> str:
+def burst_reading(found: Sequence[Timeline]) -> str:
     """How many moves, how they ended, and how many at a time if the log tells."""
     span_s = (max(each.end_us for each in found) - min(each.begin_us for each in found)) / 1e6
     fates = Counter("under way" if each.is_open else each.move.state.value for each in found)
@@ -177,14 +177,14 @@ def burst_reading(found: Sequence[Course]) -> str:
     return text
 
 
-def _at_once(found: Sequence[Course]) -> int:
+def _at_once(found: Sequence[Timeline]) -> int:
     """Moves that had a slot at the same time; 0 if that is not known of all."""
     changes = []
-    for course in found:
-        if course.segments[0].phase is not Phase.QUEUED:
+    for timeline in found:
+        if timeline.segments[0].phase is not Phase.QUEUED:
             return 0
-        changes += [(each.begin_us, 1) for each in course.segments[1:2]]
-        changes += [(course.end_us, -1)] * bool(course.segments[1:])
+        changes += [(each.begin_us, 1) for each in timeline.segments[1:2]]
+        changes += [(timeline.end_us, -1)] * bool(timeline.segments[1:])
     most = now = 0
     for _, change in sorted(changes):
         now += change
@@ -230,14 +230,14 @@ def _part_view(part: Part) -> View:
         "name": part.run.name,
         "bench": None if bench is None else bench.model_dump(mode="json"),
         "readings": [burst_reading(found) for found in part.bursts],
-        "moves": [_course_view(course) for course in part.courses],
+        "moves": [_timeline_view(timeline) for timeline in part.timelines],
     }
 
 
-def _course_view(course: Course) -> View:
+def _timeline_view(timeline: Timeline) -> View:
     phases: list[dict[str, Any]] = [
         {"phase": each.phase.value, "begin": rfc3339(each.begin_us), "end": rfc3339(each.end_us)}
-        for each in course.segments
+        for each in timeline.segments
     ]
-    move = course.move.model_dump(mode="json")
-    return {**move, "phases": phases, "reading": pass_reading(course.move) or None}
+    move = timeline.move.model_dump(mode="json")
+    return {**move, "phases": phases, "reading": pass_reading(timeline.move) or None}

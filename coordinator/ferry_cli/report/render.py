@@ -6,13 +6,13 @@ from typing import Final
 
 from ferry_cli import pages
 from ferry_cli.pages import escaped
-from ferry_cli.report.course_chart import CSS, course_chart
-from ferry_cli.report.courses import Course, Phase
 from ferry_cli.report.distribution_chart import MICROSOFT_S, Series, colour, cumulative, histogram, swatch
 from ferry_cli.report.documents import Bench, Move, Pass
 from ferry_cli.report.figures import Part, Report, blackout_reading, burst_reading, pass_reading
 from ferry_cli.report.pass_chart import pass_chart
 from ferry_cli.report.style import STYLE
+from ferry_cli.report.timeline_chart import CSS, timeline_chart
+from ferry_cli.report.timelines import Phase, Timeline
 from ferry_cli.tables import UNKNOWN
 from ferry_cli.views import rfc3339
 from ferry_types.units import format_duration, format_rate, format_size
@@ -128,13 +128,13 @@ def _bench_row(name: str, bench: Bench) -> str:
 
 
 def _timelines(part: Part) -> Iterator[str]:
-    if not part.courses:
+    if not part.timelines:
         return
     yield f"<h2>Moves: {escaped(part.run.name)}</h2>"
     shown = part.bursts[-TIMELINES_MAX:]
     if left_out := len(part.bursts) - len(shown):
         yield f'<p class="warning">The newest {len(shown)} timelines are drawn; {left_out} are not.</p>'
-    present = {each.phase for found in shown for course in found for each in course.segments}
+    present = {each.phase for found in shown for timeline in found for each in timeline.segments}
     if present:
         signs = (
             f"<span>{swatch(CSS[phase])} {_PHASE_WORDS[phase]}</span>" for phase in Phase if phase in present
@@ -142,21 +142,21 @@ def _timelines(part: Part) -> Iterator[str]:
         yield f'<div class="legend">{"".join(signs)}</div>'
     for found in shown:
         reading = burst_reading(found)
-        yield _figure(course_chart(found, f"Timeline. {reading}"), f"{reading}.", wide=True)
+        yield _figure(timeline_chart(found, f"Timeline. {reading}"), f"{reading}.", wide=True)
     if present:
         yield f'<p class="note">{_HOW_PHASES_ARE_KNOWN}</p>'
-    if untimed := sum(not course.segments for course in part.courses):
+    if untimed := sum(not timeline.segments for timeline in part.timelines):
         yield f'<p class="note">The times of {untimed} of the moves are not known: they are not drawn.</p>'
-    yield pages.table(_MOVE_COLUMNS, map(_move_row, part.courses))
+    yield pages.table(_MOVE_COLUMNS, map(_move_row, part.timelines))
 
 
-def _move_row(course: Course) -> str:
-    move = course.move
-    known = {each.phase: (each.end_us - each.begin_us) / 1e6 for each in course.segments}
+def _move_row(timeline: Timeline) -> str:
+    move = timeline.move
+    known = {each.phase: (each.end_us - each.begin_us) / 1e6 for each in timeline.segments}
     queued, preparing = (known.get(phase) for phase in (Phase.QUEUED, Phase.PREPARING))
     requested = move.requested_at
-    if requested is None and course.segments:
-        requested = rfc3339(course.begin_us)
+    if requested is None and timeline.segments:
+        requested = rfc3339(timeline.begin_us)
     cells = (
         *(move.id or UNKNOWN, move.vm, move.source, move.target),
         move.state + (f" ({move.cause})" if move.cause else ""),
@@ -173,7 +173,7 @@ def _move_row(course: Course) -> str:
 
 
 def _passes(part: Part) -> Iterator[str]:
-    moves = [course.move for course in part.courses if course.move.passes or course.move.final]
+    moves = [timeline.move for timeline in part.timelines if timeline.move.passes or timeline.move.final]
     if not moves:
         return
     yield f"<h2>Passes: {escaped(part.run.name)}</h2>"

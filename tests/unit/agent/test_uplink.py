@@ -12,7 +12,7 @@ from ferry.v1 import membership_pb2, membership_pb2_grpc
 from ferry_agent.uplink import BACKOFF_S_MIN, FATAL_RULES, Uplink
 from ferry_types.errors import FerryError, refused
 from ferry_types.messages import HostOrder, Wait
-from ferry_wire.conversion import host_order_to_proto
+from ferry_wire.envelopes import host_order_to_proto
 from ferry_wire.servers import create_server
 
 PATIENCE_S = 10.0

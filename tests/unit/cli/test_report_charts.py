@@ -10,12 +10,12 @@ from tests.unit.cli.report_samples import HOSTILE, a_log, a_move, a_pass, clock,
 
 from ferry_cli.pages import escaped
 from ferry_cli.report import svg
-from ferry_cli.report.course_chart import course_chart
-from ferry_cli.report.courses import courses
 from ferry_cli.report.distribution_chart import Series, cumulative, histogram
 from ferry_cli.report.documents import Pass
 from ferry_cli.report.figures import series
 from ferry_cli.report.pass_chart import pass_chart
+from ferry_cli.report.timeline_chart import timeline_chart
+from ferry_cli.report.timelines import timelines
 
 
 def drawn(text: str) -> ElementTree.Element:
@@ -119,7 +119,7 @@ def test_few_and_many_passes(found: Sequence[dict[str, Any]], final: dict[str, A
 
 def test_a_row_a_move_by_source_and_target() -> None:
     run = run_of([a_move("m1"), a_move("m2", vm="b", target="n3"), a_move("m3", vm="c", state="failed")])
-    root = drawn(course_chart(courses(run.moves, run_of(a_log()).events), "label"))
+    root = drawn(timeline_chart(timelines(run.moves, run_of(a_log()).events), "label"))
     shown = texts(root)
     assert shown.index("n1 → n2") < shown.index("a m1") < shown.index("c m3") < shown.index("n1 → n3")
     assert shown.index("n1 → n3") < shown.index("b m2")
@@ -133,7 +133,7 @@ def test_a_row_a_move_by_source_and_target() -> None:
 
 def test_a_short_black_out_is_still_seen_and_never_ends_late() -> None:
     move = a_move(blackout_s=1e-6)
-    root = drawn(course_chart(courses(run_of(move).moves, run_of(a_log()).events), "label"))
+    root = drawn(timeline_chart(timelines(run_of(move).moves, run_of(a_log()).events), "label"))
     (pause,), (after,) = of_class(root, "phase-blackout"), of_class(root, "phase-switching")
     assert float(pause.attrib["width"]) >= 1.5
     end = float(pause.attrib["x"]) + float(pause.attrib["width"])
@@ -142,16 +142,16 @@ def test_a_short_black_out_is_still_seen_and_never_ends_late() -> None:
 
 def test_names_are_shown_as_they_are_and_cut() -> None:
     moves = run_of(a_move(vm=HOSTILE * 20, source=HOSTILE, target=HOSTILE)).moves
-    root = drawn(course_chart(courses(moves, []), HOSTILE))
+    root = drawn(timeline_chart(timelines(moves, []), HOSTILE))
     assert not list(root.iter("script"))
     assert any(text.startswith("<script>") and text.endswith("… m1") for text in texts(root))
 
 
 def test_a_thousand_moves_and_moves_of_no_length() -> None:
     many = [a_move(f"m{number}", requested_at=clock(number / 20)) for number in range(1000)]
-    root = drawn(course_chart(courses(run_of(many).moves, []), "label"))
+    root = drawn(timeline_chart(timelines(run_of(many).moves, []), "label"))
     assert len(of_class(root, "phase-unknown")) == 1000
-    drawn(course_chart(courses(run_of(a_move(total_s=0.0)).moves, []), "label"))
+    drawn(timeline_chart(timelines(run_of(a_move(total_s=0.0)).moves, []), "label"))
 
 
 # --- black-outs -----------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from tests.unit.cli.test_validation_report import Page
 from ferry.v1 import admin_pb2, common_pb2, events_pb2
 from ferry_cli.main import execute
 from ferry_cli.report import figures, gather
-from ferry_cli.report.courses import courses
 from ferry_cli.report.documents import Run, unix_us
 from ferry_cli.report.gather import Question
 from ferry_cli.report.render import render
+from ferry_cli.report.timelines import timelines
 from ferry_types.errors import ErrorCode, FerryError
 
 MADE_US = unix_us(clock(30))
@@ -74,11 +74,11 @@ def test_names_from_a_file_are_shown_as_they_are_and_not_obeyed() -> None:
 def test_a_log_completes_the_runs_that_it_tells_of_and_else_is_one_of_its_own() -> None:
     record, log = run_of([a_move()], "list.json"), run_of(a_log(), "events.json")
     (part,) = report_of(record, log).parts
-    assert (part.run.name, part.courses[0].is_whole) == ("list.json", True)
+    assert (part.run.name, part.timelines[0].is_whole) == ("list.json", True)
     elsewhere = run_of([a_move(requested_at=clock(40))], "other.json")
     other, own = report_of(elsewhere, log).parts
-    assert [other.courses[0].is_whole, own.courses[0].is_whole] == [False, True]
-    assert (own.run.name, own.courses[0].move.id) == ("events.json", "m1")
+    assert [other.timelines[0].is_whole, own.timelines[0].is_whole] == [False, True]
+    assert (own.run.name, own.timelines[0].move.id) == ("events.json", "m1")
 
 
 def test_runs_of_one_name_are_told_apart_and_empty_ones_named() -> None:
@@ -105,7 +105,7 @@ def test_readings() -> None:
     )
     run = run_of([a_move("m1", cause="drain"), a_move("m2", vm="b", cause="drain")])
     log = run_of([*a_log("m1"), *a_log("m2", vm="b")]).events
-    whole = courses(run.moves, log)
+    whole = timelines(run.moves, log)
     assert figures.burst_reading(whole).endswith("2 completed; at most 2 at a time; asked for: 2 by a drain")
     assert "at a time" not in figures.burst_reading(
         [whole[0], replace(whole[1], segments=whole[1].segments[1:])]

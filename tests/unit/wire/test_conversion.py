@@ -39,13 +39,12 @@ from ferry_types.networks import (
 from ferry_types.roles import Failback, Priority, RoleChanges, RoleRules
 from ferry_types.vms import Capacity, Processor, VmSpec
 from ferry_types.workloads import Fill, FillSpec, WorkloadSpec, resolve
-from ferry_wire.conversion import (
-    from_proto,
+from ferry_wire.conversion import from_proto, to_proto
+from ferry_wire.envelopes import (
     host_envelope_from_proto,
     host_envelope_to_proto,
     host_order_from_proto,
     host_order_to_proto,
-    to_proto,
 )
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)

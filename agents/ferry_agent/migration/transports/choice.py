@@ -11,11 +11,11 @@ from ferry_agent.migration.transports.direct import DirectTransport
 from ferry_agent.migration.transports.lanes import plan_lanes
 from ferry_agent.migration.transports.smb import SmbTransport
 from ferry_agent.migration.transports.tcpip import TcpipTransport
-from ferry_agent.migration.transports.transport import CloseLane, Errand, SentPages, Transport
+from ferry_agent.migration.transports.transport import AttemptParts, CloseLane, SentPages, Transport
 from ferry_types.messages import BeginOutgoing
 from ferry_types.migrations import TransportOption
 
-_TRANSPORTS: Final[Mapping[TransportOption, Callable[[Errand], Transport]]] = {
+_TRANSPORTS: Final[Mapping[TransportOption, Callable[[AttemptParts], Transport]]] = {
     TransportOption.TCPIP: TcpipTransport,
     TransportOption.COMPRESSION: CompressedTransport,
     TransportOption.SMB: SmbTransport,
@@ -34,8 +34,8 @@ def make_transport(
     """The transport of an attempt, not yet connected. Without an option it goes by TCP/IP."""
     option = effective_option(order)
     lanes = plan_lanes(option, order.routes, order.target_address)
-    errand = Errand(order, lanes, memory, sent_pages, breakage, wire_of, close_lane)
-    return _TRANSPORTS[option](errand)
+    parts = AttemptParts(order, lanes, memory, sent_pages, breakage, wire_of, close_lane)
+    return _TRANSPORTS[option](parts)
 
 
 def effective_option(order: BeginOutgoing) -> TransportOption:

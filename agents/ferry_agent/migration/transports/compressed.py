@@ -3,14 +3,14 @@
 from ferry_agent.migration.compression import Batch, Compressor
 from ferry_agent.migration.frames import NO_PAGES, EncodedFrame
 from ferry_agent.migration.transports.tcpip import TcpipTransport
-from ferry_agent.migration.transports.transport import Errand, Indices, PassKind
+from ferry_agent.migration.transports.transport import AttemptParts, Indices, PassKind
 
 
 class CompressedTransport(TcpipTransport):
     """Implements ``FrameLink`` for its compressor."""
 
-    def __init__(self, errand: Errand) -> None:
-        super().__init__(errand)
+    def __init__(self, parts: AttemptParts) -> None:
+        super().__init__(parts)
         self._lane = self._lanes[0]
         self._compressor = Compressor(self)
 
@@ -48,18 +48,12 @@ class CompressedTransport(TcpipTransport):
 
     async def settle(self) -> None:
         """Wait until everything was compressed, checked and written. Raises FerryError."""
-        await self._flush()
+        await self._compressor.flush()
         await super().settle()
 
     async def settle_last(self) -> None:
         """What was handed over arrives, or the attempt ends."""
-        await self._flush()
-
-    async def _flush(self) -> None:
         await self._compressor.flush()
-        self.tally.compressed_pages = self._compressor.compressed_pages
-        self.tally.compressed_bytes = self._compressor.compressed_bytes
-        self.tally.saved_bytes = self._compressor.saved_bytes
 
     def explanation(self) -> str:
         """How much was compressed and why the rest was not, in words."""

@@ -19,8 +19,9 @@ from ferry.v1 import migration_pb2
 from ferry_agent.migration import protocol
 from ferry_agent.migration.direct_wire import Verdict
 from ferry_agent.migration.frames import NO_PAGES
+from ferry_agent.migration.tally import Tally
 from ferry_agent.migration.transports.direct_lane import DirectLane, Shipment
-from ferry_agent.migration.transports.transport import Errand, Indices, PassKind, Tally, frame_pages
+from ferry_agent.migration.transports.transport import AttemptParts, Indices, PassKind, frame_pages
 from ferry_types.errors import FerryError, Refusal, failed
 
 MARK_S_MAX = 0.1
@@ -34,14 +35,14 @@ REASON_S_MAX = 0.25
 class DirectTransport:
     """Implements ``Transport``. A lane that dies ends the attempt."""
 
-    def __init__(self, errand: Errand) -> None:
-        self.lanes = errand.lanes
+    def __init__(self, parts: AttemptParts) -> None:
+        self.lanes = parts.lanes
         self.tally = Tally()
         self._target_frame_bytes = 0
-        self._order = errand.order
-        self._memory = errand.memory
-        self._sent_pages = errand.sent_pages
-        self._breakage = errand.breakage
+        self._order = parts.order
+        self._memory = parts.memory
+        self._sent_pages = parts.sent_pages
+        self._breakage = parts.breakage
         self._kind = PassKind.FIRST
         self._suspects = 0
         """Torn frames whose pages bear no mark, as yet."""
@@ -50,17 +51,17 @@ class DirectTransport:
         self._lanes = [
             DirectLane(
                 plan,
-                errand.order.target,
-                errand.memory,
-                errand.sent_pages,
-                errand.wire_of(plan.source_nic, plan.mtu),
+                parts.order.target,
+                parts.memory,
+                parts.sent_pages,
+                parts.wire_of(plan.source_nic, plan.mtu),
                 self._on_answer,
                 self._changed.set,
                 self._on_death,
             )
-            for plan in errand.lanes
+            for plan in parts.lanes
         ]
-        errand.breakage.reason.add_done_callback(lambda _reason: self._changed.set())
+        parts.breakage.reason.add_done_callback(lambda _reason: self._changed.set())
 
     @property
     def frame_pages(self) -> int:

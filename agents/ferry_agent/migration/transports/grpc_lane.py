@@ -12,8 +12,9 @@ from ferry.v1 import migration_pb2
 from ferry_agent.migration import protocol
 from ferry_agent.migration.frames import NO_PAGES, EncodedFrame, opening_frame
 from ferry_agent.migration.ports import Wire
+from ferry_agent.migration.tally import Tally
 from ferry_agent.migration.transports.lanes import LanePlan
-from ferry_agent.migration.transports.transport import Indices, Tally
+from ferry_agent.migration.transports.transport import Indices
 from ferry_types.errors import FerryError, Refusal, failed
 from ferry_types.messages import BeginOutgoing
 from ferry_wire.channels import BULK_OPTIONS, open_channel

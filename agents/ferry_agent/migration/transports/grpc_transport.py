@@ -7,30 +7,31 @@ from collections import deque
 from ferry.v1 import migration_pb2
 from ferry_agent.migration import protocol
 from ferry_agent.migration.frames import NO_PAGES, FrameBuilder
+from ferry_agent.migration.tally import Tally
 from ferry_agent.migration.transports.grpc_lane import GrpcLane
-from ferry_agent.migration.transports.transport import Errand, Indices, PassKind, Tally, frame_pages
+from ferry_agent.migration.transports.transport import AttemptParts, Indices, PassKind, frame_pages
 from ferry_types.errors import Refusal
 
 
 class GrpcTransport(ABC):
     """Implements ``Transport``, but for what becomes of dead lanes."""
 
-    def __init__(self, errand: Errand) -> None:
-        self.lanes = errand.lanes
+    def __init__(self, parts: AttemptParts) -> None:
+        self.lanes = parts.lanes
         self.tally = Tally()
         self._target_frame_bytes = 0
-        self._sent_pages = errand.sent_pages
-        self._breakage = errand.breakage
-        self._builder = FrameBuilder(errand.memory.pages)
+        self._sent_pages = parts.sent_pages
+        self._breakage = parts.breakage
+        self._builder = FrameBuilder(parts.memory.pages)
         self._due: deque[tuple[Indices, Indices]] = deque()
         """Pages and zero pages of frames that no living lane has yet."""
         self._changed = asyncio.Event()
-        order, wires = errand.order, [errand.wire_of(plan.source_nic, plan.mtu) for plan in errand.lanes]
+        order, wires = parts.order, [parts.wire_of(plan.source_nic, plan.mtu) for plan in parts.lanes]
         self._lanes = [
             GrpcLane(plan, order, wire, self.tally, self._changed.set, self._on_death)
-            for plan, wire in zip(errand.lanes, wires, strict=True)
+            for plan, wire in zip(parts.lanes, wires, strict=True)
         ]
-        errand.breakage.reason.add_done_callback(lambda _reason: self._changed.set())
+        parts.breakage.reason.add_done_callback(lambda _reason: self._changed.set())
 
     @property
     def _living(self) -> list[GrpcLane]:

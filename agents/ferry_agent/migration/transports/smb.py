@@ -12,16 +12,16 @@ Between passes all lanes are settled, so that copies of one page never race in t
 
 from ferry_agent.migration.transports.grpc_lane import GrpcLane
 from ferry_agent.migration.transports.grpc_transport import GrpcTransport
-from ferry_agent.migration.transports.transport import Errand
+from ferry_agent.migration.transports.transport import AttemptParts
 from ferry_types.errors import FerryError, Refusal, failed
 
 
 class SmbTransport(GrpcTransport):
     """Goes on as long as one lane lives."""
 
-    def __init__(self, errand: Errand) -> None:
-        super().__init__(errand)
-        self._close_lane = errand.close_lane
+    def __init__(self, parts: AttemptParts) -> None:
+        super().__init__(parts)
+        self._close_lane = parts.close_lane
 
     def _on_death(self, reason: Refusal) -> None:
         if not self._living:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from ferry_cli.report.courses import Course, Phase
 from ferry_cli.report.svg import FONT, Plot, box, drawing, duration_unit, from_zero, words
+from ferry_cli.report.timelines import Phase, Timeline
 from ferry_cli.views import rfc3339
 from ferry_types.migrations import MigrationState
 from ferry_types.units import format_duration
@@ -27,31 +27,31 @@ NAME_MAX: Final = 22
 CSS: Final = {phase: f"phase-{phase.name.lower()}" for phase in Phase}
 
 
-def bursts(courses: Sequence[Course]) -> list[list[Course]]:
-    """Courses with a known time, oldest first, cut where nothing was moved for long.
+def bursts(timelines: Sequence[Timeline]) -> list[list[Timeline]]:
+    """Timelines with a known time, oldest first, cut where nothing was moved for long.
 
     Long is ten seconds, and longer than all of the burst before: its bars would shrink to nothing.
     """
-    found: list[list[Course]] = []
+    found: list[list[Timeline]] = []
     begin_us = end_us = 0
-    for course in sorted((each for each in courses if each.segments), key=lambda each: each.begin_us):
-        if not found or course.begin_us - end_us > max(PAUSE_US_MIN, end_us - begin_us):
+    for timeline in sorted((each for each in timelines if each.segments), key=lambda each: each.begin_us):
+        if not found or timeline.begin_us - end_us > max(PAUSE_US_MIN, end_us - begin_us):
             found.append([])
-            begin_us = end_us = course.begin_us
-        found[-1].append(course)
-        end_us = max(end_us, course.end_us)
+            begin_us = end_us = timeline.begin_us
+        found[-1].append(timeline)
+        end_us = max(end_us, timeline.end_us)
     return found
 
 
-def course_chart(courses: Sequence[Course], label: str) -> str:
+def timeline_chart(timelines: Sequence[Timeline], label: str) -> str:
     """The timeline of moves that all have segments, as SVG. ``label`` says in words what it shows."""
-    begin_us = min(course.begin_us for course in courses)
-    last_s = max(course.end_us - begin_us for course in courses) / 1e6
+    begin_us = min(timeline.begin_us for timeline in timelines)
+    last_s = max(timeline.end_us - begin_us for timeline in timelines) / 1e6
     groups = [
         (f"{source} → {target}", sorted(found, key=lambda each: each.begin_us))
-        for (source, target), found in groupby(sorted(courses, key=_way), key=_way)
+        for (source, target), found in groupby(sorted(timelines, key=_way), key=_way)
     ]
-    height = 8 + len(groups) * _HEAD + len(courses) * _ROW + _FOOT
+    height = 8 + len(groups) * _HEAD + len(timelines) * _ROW + _FOOT
     plot = Plot(_LEFT, 4, _RIGHT, height - _FOOT)
     unit, factor = duration_unit(last_s)
     scale = from_zero(last_s * factor, _LEFT, _RIGHT)
@@ -60,31 +60,33 @@ def course_chart(courses: Sequence[Course], label: str) -> str:
     for name, found in groups:
         y += _HEAD
         parts.append(words(_short(name, 2 * NAME_MAX + 3), 4, y - 8, css="group"))
-        for course in found:
-            title = f"{_short(course.move.vm, NAME_MAX)} {course.move.id or ''}".strip()
+        for timeline in found:
+            title = f"{_short(timeline.move.vm, NAME_MAX)} {timeline.move.id or ''}".strip()
             parts.append(words(title, _LEFT - 8, y + _BAR - 2, "end"))
-            spans = [(scale.at((each.begin_us - begin_us) / 1e6 * factor), each) for each in course.segments]
+            spans = [
+                (scale.at((each.begin_us - begin_us) / 1e6 * factor), each) for each in timeline.segments
+            ]
             for x, each in spans:
                 lasted_s = (each.end_us - each.begin_us) / 1e6
                 end = scale.at((each.end_us - begin_us) / 1e6 * factor)
                 begin = min(x, end - VISIBLE) if each.phase is Phase.BLACKOUT else x
-                hint = f"{course.move.vm}: {each.phase} for {format_duration(lasted_s)}"
+                hint = f"{timeline.move.vm}: {each.phase} for {format_duration(lasted_s)}"
                 parts.append(box(begin, y, end - begin, _BAR, CSS[each.phase], hint))
-            end = scale.at((course.end_us - begin_us) / 1e6 * factor)
-            parts.extend(words(mark, end + 5, y + FONT - 2, css="fate") for mark in _mark(course))
+            end = scale.at((timeline.end_us - begin_us) / 1e6 * factor)
+            parts.extend(words(mark, end + 5, y + FONT - 2, css="fate") for mark in _mark(timeline))
             y += _ROW
     return drawing(WIDTH, height, label, *parts, css="timeline")
 
 
-def _way(course: Course) -> tuple[str, str]:
-    return course.move.source, course.move.target
+def _way(timeline: Timeline) -> tuple[str, str]:
+    return timeline.move.source, timeline.move.target
 
 
-def _mark(course: Course) -> Iterator[str]:
-    if course.is_open:
+def _mark(timeline: Timeline) -> Iterator[str]:
+    if timeline.is_open:
         yield "… under way"
-    elif course.move.state is not MigrationState.COMPLETED:
-        yield f"✕ {course.move.state}"
+    elif timeline.move.state is not MigrationState.COMPLETED:
+        yield f"✕ {timeline.move.state}"
 
 
 def _short(name: str, characters: int) -> str:

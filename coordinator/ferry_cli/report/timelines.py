@@ -62,7 +62,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Timeline:
     """A move and its phases, none if not even the request's time is known. ``is_open``: it had not ended."""
 
     move: Move
@@ -137,10 +137,10 @@ class _Log:
             yield row
 
 
-def courses(moves: Iterable[Move], events: Iterable[Event], as_of_us: int | None = None) -> list[Course]:
-    """The course of each move, in the order given. ``as_of_us``: when the moves were looked up, if known."""
+def timelines(moves: Iterable[Move], events: Iterable[Event], as_of_us: int | None = None) -> list[Timeline]:
+    """The timeline of each move, in this order. ``as_of_us``: when the moves were looked up, if known."""
     log = _Log(events)
-    return [_course(move, _told(move, log.after_request(move)), as_of_us) for move in moves]
+    return [_timeline(move, _told(move, log.after_request(move)), as_of_us) for move in moves]
 
 
 def moves_of(events: Iterable[Event]) -> tuple[Move, ...]:
@@ -205,14 +205,14 @@ def _seconds(event: Event) -> float | None:
     return float(found[1]) if found else None
 
 
-def _course(move: Move, told: _Told, as_of_us: int | None) -> Course:
+def _timeline(move: Move, told: _Told, as_of_us: int | None) -> Timeline:
     is_open = move.state not in ENDED
     # The log's times are of one clock; the record's request was noted a commit earlier.
     asked_us = told.asked_us
     if asked_us is None and move.requested_at is not None:
         asked_us = unix_us(move.requested_at)
     if asked_us is None:
-        return Course(move, (), is_open)
+        return Timeline(move, (), is_open)
     until_us = as_of_us if is_open else told.ended_us
     if until_us is None and not is_open and move.total_s is not None:
         until_us = asked_us + round(move.total_s * 1e6)
@@ -221,10 +221,10 @@ def _course(move: Move, told: _Told, as_of_us: int | None) -> Course:
         # A log that has the request and the end would have the beginning, too.
         waited = move.state is MigrationState.QUEUED or None not in (told.asked_us, told.ended_us)
         phase = Phase.QUEUED if waited else Phase.UNKNOWN
-        return Course(move, (Segment(phase, asked_us, until_us),), is_open)
+        return Timeline(move, (Segment(phase, asked_us, until_us),), is_open)
     begun_us = max(told.begun_us, asked_us)
     queued = Segment(Phase.QUEUED, asked_us, begun_us)
-    return Course(move, (queued, *_after_queue(move, told, begun_us, until_us)), is_open)
+    return Timeline(move, (queued, *_after_queue(move, told, begun_us, until_us)), is_open)
 
 
 def _after_queue(move: Move, told: _Told, begun_us: int, until_us: int) -> list[Segment]:
