@@ -10,7 +10,6 @@ from ferry_agent.migration.frames import zero_pages
 from ferry_agent.rack import Image
 from ferry_host.convergence import Policy
 from ferry_host.estimate import GuestFigures, estimate
-from ferry_types.limits import PAGE_SIZE
 from ferry_types.migrations import MigrationOptions, MoveEstimate, WireFigures
 
 SAMPLED_PAGES_MAX = 4096
@@ -21,20 +20,21 @@ of 20, and it takes a few milliseconds whatever the size of the memory."""
 def estimate_move(image: Image, options: MigrationOptions, wire: WireFigures) -> MoveEstimate | None:
     """What a move of this VM would take; None if its guest is paused, or ran for too short a time to tell.
 
-    Reads up to 16 MiB of guest memory: not for an event loop.
+    ``wire`` and what is returned are in emulated units. Reads up to 16 MiB of guest memory: not for an event
+    loop.
     """
     writes_per_s = image.writes_per_s
     if writes_per_s is None:
         return None
-    workload = image.spec.workload
-    working_set_pages = workload.working_set_bytes // PAGE_SIZE
+    emulated = image.scale.emulated
+    # The header, the page of the journal that is being written, and the ledger of the working set.
+    books_pages = 2 + math.ceil(image.working_set_pages / LEDGER_ENTRIES_PER_PAGE)
     guest = GuestFigures(
-        pages=pages_to_send(image.memory),
+        pages=emulated(pages_to_send(image.memory)),
         writes_per_s=writes_per_s,
-        working_set_pages=working_set_pages,
-        access=workload.access,
-        # The header, the page of the journal that is being written, and the ledger of the working set.
-        books_pages=2 + math.ceil(working_set_pages / LEDGER_ENTRIES_PER_PAGE),
+        working_set_pages=emulated(image.working_set_pages),
+        access=image.spec.workload.access,
+        books_pages=emulated(books_pages),
     )
     return estimate(guest, wire, Policy.of(options))
 

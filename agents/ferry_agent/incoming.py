@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ferry_agent.failpoints import Failpoints
-from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.guest.registers import Registers
 from ferry_agent.migration.ports import IncomingSlot
 from ferry_agent.rack import Image, Rack
@@ -43,7 +42,7 @@ class IncomingMoves:
     def allocate(self, command: commands.AllocateIncoming) -> None:
         """Map memory for an arriving VM; its pages appear as they are written."""
         try:
-            memory = GuestMemory(command.spec.memory_bytes)
+            memory = self._rack.map_memory(command.spec)
         except FerryError as error:
             self._submit(inputs.IncomingFailed(command.migration_id, error.refusal))
             return
@@ -88,7 +87,7 @@ class IncomingMoves:
         arrival = self._arrivals[migration_id]
         spec = arrival.spec
         try:
-            arrival.registers = Registers.load(device_state, spec.name, spec.memory_bytes, spec.workload)
+            arrival.registers = self._rack.load_registers(spec, device_state)
         except FerryError as error:
             self.failed(migration_id, error.refusal)
             return

@@ -29,8 +29,8 @@ class HostCollector(Collector):
         steps = CounterMetricFamily("ferry_vm_steps", "Steps of its guest since the boot", labels=["vm"])
         for image in self._runtime.rack.all():
             labels = [image.spec.name]
-            used.add_metric(labels, image.memory.memory_bytes)
-            rate.add_metric(labels, image.vcpu.write_bytes_per_s)
+            used.add_metric(labels, image.spec.memory_bytes)
+            rate.add_metric(labels, image.write_bytes_per_s)
             steps.add_metric(labels, image.vcpu.steps)
         yield from (used, rate, steps)
         yield from self._nics()

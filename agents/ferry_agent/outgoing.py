@@ -111,6 +111,7 @@ class _Attempt:
                 self,
                 least_recently_used_first=rules.least_recently_used_first,
                 wire_of=wire_of,
+                scale=self.image.scale,
             )
             self.awaiting = await move.run()
             self.sent.set()

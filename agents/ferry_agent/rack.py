@@ -1,9 +1,14 @@
-"""The VM images of this host: memory, guest and vCPU, without any rule about when they may run."""
+"""The VM images of this host: memory, guest and vCPU, without any rule about when they may run.
+
+Memory and guest are real, smaller than their specification says by the host's scale; what an image tells of
+them is in emulated units.
+"""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from ferry_agent.gate import LeaseGate
@@ -13,8 +18,11 @@ from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.guest.registers import Registers
 from ferry_agent.guest.trace import RunTrace
 from ferry_agent.guest.vcpu import EchoReply, Vcpu
+from ferry_agent.guest.workload import Pace
 from ferry_agent.redirects import Redirect, Redirects
+from ferry_host.scale import UNSCALED, Scale
 from ferry_types.errors import FerryError
+from ferry_types.limits import PAGE_SIZE
 from ferry_types.vms import VmSpec
 
 _T = TypeVar("_T")
@@ -23,22 +31,46 @@ _T = TypeVar("_T")
 class Image:
     """One VM image, whose vCPU is paused until it is told to run."""
 
-    def __init__(self, spec: VmSpec, guest: Guest, vcpu: Vcpu) -> None:
+    def __init__(self, spec: VmSpec, guest: Guest, vcpu: Vcpu, scale: Scale = UNSCALED) -> None:
+        """``guest`` has the real memory and workload of ``spec``."""
         self.spec = spec
         self.vcpu = vcpu
+        self.scale = scale
         self._guest = guest
         vcpu.start()
 
     @property
     def memory(self) -> GuestMemory:
-        """The guest's memory."""
+        """The guest's memory, as large as it really is."""
         return self._guest.memory
+
+    @property
+    def working_set_pages(self) -> int:
+        """Pages among which the guest really chooses."""
+        return self._guest.spec.working_set_bytes // PAGE_SIZE
 
     @property
     def writes_per_s(self) -> float | None:
         """Pages that the guest chooses to write per second, lately; None if that cannot be told."""
         steps_per_s = self.vcpu.steps_per_s
-        return None if steps_per_s is None else steps_per_s * self._guest.pace.writes_per_step
+        if steps_per_s is None:
+            return None
+        return self.scale.emulated_rate(steps_per_s * self._guest.pace.writes_per_step)
+
+    @property
+    def write_bytes_per_s(self) -> float:
+        """Bytes of its own pages that the guest wrote per second lately; 0 while it is paused."""
+        return self.scale.emulated_rate(self.vcpu.write_bytes_per_s)
+
+    @property
+    def pages_written(self) -> int:
+        """Pages that the guest has written here."""
+        return self.scale.emulated(self.vcpu.pages_written)
+
+    @property
+    def dirty_pages(self) -> int:
+        """Pages that are dirty now."""
+        return self.scale.emulated(self.memory.dirty.count())
 
     def run(self, epoch: int) -> None:
         """Let the vCPU run."""
@@ -56,11 +88,17 @@ class Image:
         return await paused
 
     async def audit(self) -> AuditReport | None:
-        """Let the guest check its books; None if it was stopped meanwhile."""
+        """Let the guest check its books; None if it was stopped meanwhile.
+
+        Pages are counted in emulated units; errors name real pages by their numbers.
+        """
         loop = asyncio.get_running_loop()
         audited: asyncio.Future[AuditReport | None] = loop.create_future()
         self.vcpu.request_audit(lambda report: _settle(loop, audited, report))
-        return await audited
+        report = await audited
+        if report is None:
+            return None
+        return replace(report, pages_checked=self.scale.emulated(report.pages_checked))
 
     async def destroy(self) -> None:
         """Stop the vCPU and free the memory."""
@@ -88,6 +126,7 @@ class Rack:
         trace: RunTrace | None,
         on_first_quantum: Callable[[str, int, float], None],
         on_crash: Callable[[str, int, Exception], None],
+        scale: Scale = UNSCALED,
     ) -> None:
         """Both are called from a vCPU's thread.
 
@@ -97,6 +136,7 @@ class Rack:
         self._trace = trace
         self._on_first_quantum = on_first_quantum
         self._on_crash = on_crash
+        self.scale = scale
         self._images: dict[str, Image] = {}
         self._redirects = Redirects()
 
@@ -111,11 +151,12 @@ class Rack:
     async def boot(self, spec: VmSpec, epoch: int) -> Image:
         """Make and fill memory; the image is not on the rack yet.
 
-        Raises FerryError if there is no memory, or nothing to fill it with.
+        Raises FerryError if there is no memory, or nothing to fill it with, or if it does not fit the scale.
         """
-        memory = GuestMemory(spec.memory_bytes)
+        memory = self.map_memory(spec)
+        workload = self.scale.real_workload(spec)
         filling = asyncio.get_running_loop().run_in_executor(
-            None, Guest.boot, spec.name, memory, spec.workload, spec.fill, epoch
+            None, Guest.boot, spec.name, memory, workload, spec.fill, epoch, self._pace(spec)
         )
         try:
             guest = await asyncio.shield(filling)
@@ -128,9 +169,19 @@ class Rack:
             raise
         return self._image(spec, guest)
 
+    def map_memory(self, spec: VmSpec) -> GuestMemory:
+        """Memory for a VM, untouched. Raises FerryError if there is none, or if it does not fit the scale."""
+        return GuestMemory(self.scale.real_memory_bytes(spec))
+
+    def load_registers(self, spec: VmSpec, device_state: bytes) -> Registers:
+        """The registers of a VM that arrives. Raises FerryError if they are not its own."""
+        workload, memory_bytes = self.scale.real_workload(spec), self.scale.real_memory_bytes(spec)
+        return Registers.load(device_state, spec.name, memory_bytes, workload)
+
     def restore(self, spec: VmSpec, memory: GuestMemory, registers: Registers) -> Image:
         """An image around memory that has arrived; not on the rack yet."""
-        return self._image(spec, Guest(spec.name, memory, spec.workload, registers))
+        workload = self.scale.real_workload(spec)
+        return self._image(spec, Guest(spec.name, memory, workload, registers, self._pace(spec)))
 
     def add(self, image: Image) -> None:
         """Put an image on the rack."""
@@ -175,6 +226,9 @@ class Rack:
         await asyncio.gather(*(image.destroy() for image in self._images.values()))
         self._images.clear()
 
+    def _pace(self, spec: VmSpec) -> Pace:
+        return Pace.of(spec.workload).divided(self.scale.factor)
+
     def _image(self, spec: VmSpec, guest: Guest) -> Image:
         name = spec.name
         vcpu = Vcpu(
@@ -184,4 +238,4 @@ class Rack:
             on_crash=lambda epoch, error: self._on_crash(name, epoch, error),
             trace=self._trace,
         )
-        return Image(spec, guest, vcpu)
+        return Image(spec, guest, vcpu, self.scale)

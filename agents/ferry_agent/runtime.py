@@ -24,6 +24,7 @@ from ferry_agent.outgoing import OutgoingMoves
 from ferry_agent.rack import Rack
 from ferry_host import commands, inputs
 from ferry_host.host import Host
+from ferry_host.scale import Scale
 from ferry_host.state import HostIdentity
 from ferry_types import messages
 from ferry_types.eras import RULES, Era
@@ -58,7 +59,8 @@ class HostRuntime:
     ) -> None:
         """``directory``: the data directory. ``votes``: what a former life has kept, if there was one."""
         self.host = Host(identity, votes)
-        self.rack = rack = Rack(gate, trace, self._on_first_quantum, self._on_crash)
+        scale = Scale(identity.capacity.scale)
+        self.rack = rack = Rack(gate, trace, self._on_first_quantum, self._on_crash, scale)
         self.failpoints = failpoints
         self.incoming = IncomingMoves(rack, failpoints, self.submit)
         self.outgoing = OutgoingMoves(rack, failpoints, self.submit)

@@ -21,6 +21,7 @@ from ferry_types.network_words import parse_nic, parse_team
 from ferry_types.networks import Nic, Team, nics_problem
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import SWITCH_DEFAULT, validate_names
+from ferry_types.scale import SCALE_MAX, rate_problem
 from ferry_types.units import format_size, parse_duration
 from ferry_types.vms import DOMAIN_DEFAULT, Capacity, Processor
 from ferry_wire.addresses import Address, parse_address
@@ -137,6 +138,13 @@ class AgentSettings(ObservedSettings):
     memory: Annotated[Size, AfterValidator(_host_memory)] = Field(
         default=HOST_MEMORY_BYTES_DEFAULT, description="what its VMs may use together"
     )
+    scale: int = Field(
+        default=1,
+        ge=1,
+        le=SCALE_MAX,
+        description="how much smaller memory and rates really are than all figures say; the same on every "
+        "host of a cluster",
+    )
     processors: int = Field(
         default_factory=lambda: min(os.cpu_count() or 1, PROCESSORS_MAX),
         ge=1,
@@ -235,6 +243,9 @@ class AgentSettings(ObservedSettings):
     def _has_sound_nics(self) -> Self:
         if (problem := nics_problem(self.nic, self.team)) is not None:
             raise ValueError(f"--nic, --team: {problem.message}; {problem.hint} ({problem.rule})")
+        for nic in self.nic:
+            if (problem := rate_problem(nic, self.scale)) is not None:
+                raise ValueError(f"--nic, --scale: {problem.message}; {problem.hint} ({problem.rule})")
         listen = parse_address(self.listen, any_port=True)
         if self.nic and listen.is_wildcard:
             raise ValueError(
@@ -264,6 +275,7 @@ class AgentSettings(ObservedSettings):
             self.nic,
             self.team,
             self.migration_option,
+            scale=self.scale,
         )
 
     def advertised(self, bound: str) -> str:

@@ -24,16 +24,16 @@ def resident_bytes() -> int:
 
 
 def _vm_telemetry(image: Image, node: str) -> dict[str, object]:
-    vcpu, memory = image.vcpu, image.memory
+    vcpu = image.vcpu
     return {
         "vm": image.spec.name,
         "node": node,
         "paused": vcpu.paused,
         "steps": vcpu.steps,
-        "pages_written": vcpu.pages_written,
-        "write_bytes_per_s": round(vcpu.write_bytes_per_s),
-        "memory_bytes": memory.memory_bytes,
-        "dirty_pages": memory.dirty.count(),
+        "pages_written": image.pages_written,
+        "write_bytes_per_s": round(image.write_bytes_per_s),
+        "memory_bytes": image.spec.memory_bytes,
+        "dirty_pages": image.dirty_pages,
     }
 
 
@@ -74,7 +74,8 @@ async def publish_telemetry(runtime: HostRuntime, bus: Bus) -> None:
                     "vms": len(state.images),
                     "memory_used_bytes": state.memory_used_bytes(),
                     "memory_bytes": state.identity.capacity.memory_bytes,
-                    "resident_bytes": resident_bytes(),
+                    "scale": state.identity.capacity.scale,
+                    "resident_bytes": resident_bytes(),  # of the process: not scaled
                     "processor_share": round((cpu_s - last_cpu_s) / (at_s - last_at_s), 4),
                 }
             ),

@@ -29,6 +29,7 @@ FATAL_RULES = frozenset(
         "functional level",
         "known network",
         "subnet",
+        "scale",
         EVICTED,
     }
 )

@@ -5,7 +5,7 @@ A request is refused as a whole, with the name of the rule, or accepted as a who
 
 from dataclasses import replace
 
-from ferry_cluster import drain, membership, moves, ownership, requests
+from ferry_cluster import drain, membership, moves, ownership, requests, scale
 from ferry_cluster.inputs import CancelMove, CreateVm, EvictNode, MigrateVm, RemoveVm, TurnOffVm, TurnOnVm
 from ferry_cluster.placement import Room, Wish, check_host, choose_host
 from ferry_cluster.records import MigrationRecord, Ownership, VmRecord
@@ -48,7 +48,7 @@ def on_create(turn: Turn, event: CreateVm) -> None:
 def _creation_problem(turn: Turn, vm: VmRecord) -> Refusal | None:
     if vm.spec.name in turn.state.vms:
         return refused("unique name", f"there is a VM {vm.spec.name} already", "choose another name")
-    return vm_limit_problem(turn) or rules_problem(turn.state, vm)
+    return vm_limit_problem(turn) or scale.vm_problem(turn.state, vm) or rules_problem(turn.state, vm)
 
 
 def _first_host(turn: Turn, vm: VmRecord, node: str) -> str | Refusal:

@@ -11,7 +11,7 @@ A lease is counted here from *receiving* a renewal, at the host from *sending* i
 
 from dataclasses import replace
 
-from ferry_cluster import isolation, moves, networks, ownership, quorum, rounds
+from ferry_cluster import isolation, moves, networks, ownership, quorum, rounds, scale
 from ferry_cluster.records import NodeRecord
 from ferry_cluster.roles import level_problem
 from ferry_cluster.state import EVERY_SESSION, Attendance, PendingJoin
@@ -105,6 +105,8 @@ def _join_problem(turn: Turn, known: NodeRecord | None, envelope: HostEnvelope, 
     if (problem := level_problem(turn.settings, join.name, join.capacity.level)) is not None:
         return problem
     if (problem := networks.join_problem(turn.settings, turn.state, join)) is not None:
+        return problem
+    if (problem := scale.join_problem(turn.state, join)) is not None:
         return problem
     if known is None:
         limit = turn.settings.rules.nodes_max

@@ -7,6 +7,7 @@ from typing import TypeVar
 from ferry.v1 import admin_pb2, common_pb2
 from ferry_cluster.cluster import Cluster
 from ferry_cluster.records import MigrationRecord
+from ferry_cluster.scale import cluster_scale
 from ferry_cluster.views import MigrationView, NodeView, VmView
 from ferry_types.limits import MESSAGE_BYTES_MAX
 from ferry_wire.conversion import to_proto
@@ -47,6 +48,7 @@ def cluster_answer(cluster: Cluster) -> admin_pb2.Cluster:
             quarantine_period_s=policy.quarantine_period_s,
             quarantine_s=policy.quarantine_s,
         ),
+        scale=cluster_scale(cluster.state),
     )
 
 

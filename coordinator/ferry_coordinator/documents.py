@@ -33,6 +33,7 @@ def cluster_view(cluster: admin_pb2.Cluster) -> View:
         "profile": cluster.profile,
         "beat_s": cluster.beat_s,
         "lease_s": cluster.lease_s,
+        "scale": cluster.scale if cluster.HasField("scale") else None,
         "nodes": {counted.state: counted.count for counted in cluster.nodes},
         "vms": {counted.state: counted.count for counted in cluster.vms},
         "policy": {
@@ -56,6 +57,7 @@ def node_view(node: admin_pb2.Node) -> View:
         "echo_address": node.echo_address or None,
         "memory_bytes": capacity.memory_bytes,
         "memory_used_bytes": node.memory_used_bytes,
+        "scale": capacity.scale,
         "processors": capacity.processors,
         "processor": processor_word(capacity.processor) if capacity.HasField("processor") else None,
         "switches": list(capacity.switches),

@@ -8,6 +8,7 @@ from ferry_types.migrations import TransportOption
 from ferry_types.names import validate_name
 from ferry_types.networks import Nic, Team
 from ferry_types.roles import SWITCH_DEFAULT, Priority
+from ferry_types.scale import check_scale
 from ferry_types.workloads import FillSpec, WorkloadSpec
 
 DOMAIN_DEFAULT = "ferry.local"
@@ -80,6 +81,7 @@ class Capacity:
 
     ``level``: the Windows release that it plays, as an era's name; empty: that of its cluster.
     ``migration_option``: how VMs leave it unless a move says otherwise; None: by TCP/IP.
+    ``scale``: how much smaller memory and rates really are there; all that is here is in emulated units.
     """
 
     memory_bytes: int
@@ -92,6 +94,11 @@ class Capacity:
     nics: tuple[Nic, ...] = ()
     teams: tuple[Team, ...] = ()
     migration_option: TransportOption | None = None
+    scale: int = 1
+
+    def validate(self) -> None:
+        """Raise ValueError if the scale is out of range."""
+        check_scale(self.scale)
 
 
 class ImagePhase(StrEnum):

@@ -30,7 +30,7 @@ from ferry_types.migrations import MigrationOptions, WireFigures
 from ferry_types.names import validate_name
 from ferry_types.networks import Network, Nic, Team
 from ferry_types.roles import RoleChanges, RoleRules
-from ferry_types.vms import VmSpec
+from ferry_types.vms import Capacity, VmSpec
 
 D = TypeVar("D")
 M = TypeVar("M", bound=Message)
@@ -55,7 +55,17 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 """Fields that hold a name, in whatever message, and what to call it."""
 
-_VALIDATED: Final = (VmSpec, MigrationOptions, WireFigures, RoleRules, RoleChanges, Nic, Team, Network)
+_VALIDATED: Final = (
+    VmSpec,
+    MigrationOptions,
+    WireFigures,
+    RoleRules,
+    RoleChanges,
+    Nic,
+    Team,
+    Network,
+    Capacity,
+)
 """Values that know their own ranges."""
 
 

@@ -61,12 +61,17 @@ class Audit:
         spec: WorkloadSpec,
         registers: Callable[[], Registers],
         last_fault: Callable[[], str] = str,
+        pace: Pace | None = None,
     ) -> None:
-        """``registers`` returns those of the moment, ``last_fault`` words for the latest fault, if known."""
+        """``registers`` returns those of the moment, ``last_fault`` words for the latest fault, if known.
+
+        ``pace``: the guest's, if not ``Pace.of`` its workload.
+        """
         self._memory = memory
         self._spec = spec
         self._registers = registers
         self._last_fault = last_fault
+        self._pace = Pace.of(spec) if pace is None else pace
         self._books = Books(memory)
         self._next_page = self._books.first_data_page
         self._errors: list[str] = []
@@ -143,7 +148,7 @@ class Audit:
                 self._found(f"the journal says step {recorded} where step {step} belongs")
             elif check != entry_check(step, digest, draws, registers.seed):
                 self._found(f"the journal's entry of step {step} is damaged")
-        pace = Pace.of(self._spec)
+        pace = self._pace
         if pace.writes_per_turn:
             turns = steps % np.uint64(pace.write_every) == 0
             keep = max(1, _REPLAY_DRAWS // pace.writes_per_turn)

@@ -24,15 +24,25 @@ _TICK_MAX = 2**32 - 1
 class Guest:
     """One VM's processor on its memory. Not thread-safe: its vCPU thread alone steps it."""
 
-    def __init__(self, name: str, memory: GuestMemory, spec: WorkloadSpec, registers: Registers) -> None:
-        """A guest as its registers describe it; see ``boot`` and ``restore``."""
+    def __init__(
+        self,
+        name: str,
+        memory: GuestMemory,
+        spec: WorkloadSpec,
+        registers: Registers,
+        pace: Pace | None = None,
+    ) -> None:
+        """A guest as its registers describe it; see ``boot`` and ``restore``.
+
+        ``pace``: how its accesses are cut into steps, if not as ``Pace.of`` does.
+        """
         spec.validate(memory.memory_bytes)
         self.name = name
         self.memory = memory
         self.spec = spec
         self.registers = registers
         self.books = Books(memory)
-        self.pace = Pace.of(spec)
+        self.pace = Pace.of(spec) if pace is None else pace
         self.last_fault = ""
         self._pool = content_pool(spec.compressibility)
         self._rows = np.empty((PAGES_PER_STEP_MAX, self._pool.rows.shape[1]), dtype=np.uint64)
@@ -47,14 +57,20 @@ class Guest:
 
     @classmethod
     def boot(
-        cls, name: str, memory: GuestMemory, spec: WorkloadSpec, fill: FillSpec, boot_epoch: int
+        cls,
+        name: str,
+        memory: GuestMemory,
+        spec: WorkloadSpec,
+        fill: FillSpec,
+        boot_epoch: int,
+        pace: Pace | None = None,
     ) -> "Guest":
         """Fill fresh memory and open the books. Takes about a second per GiB: not for an event loop.
 
         Raises FerryError if a file to fill from cannot be read.
         """
         registers = Registers.at_boot(name, memory.memory_bytes, spec, boot_epoch)
-        guest = cls(name, memory, spec, registers)
+        guest = cls(name, memory, spec, registers, pace)
         fill_pages(memory, guest.books.first_data_page, fill, registers.seed)
         guest.registers = registers.advanced(0, 0, guest.books.open())
         guest.books.write_header(guest.registers)

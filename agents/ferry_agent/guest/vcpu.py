@@ -395,7 +395,7 @@ class Vcpu:
             done(None)
             return
         guest = self._guest
-        run = Audit(guest.memory, guest.spec, lambda: guest.registers, lambda: guest.last_fault)
+        run = Audit(guest.memory, guest.spec, lambda: guest.registers, lambda: guest.last_fault, guest.pace)
         self._audits.append((run, done))
 
     def _advance_audit(self) -> None:

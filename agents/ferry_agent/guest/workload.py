@@ -74,6 +74,20 @@ class Pace:
         reads_per_step = min(reads_per_s * period_s, READS_PER_STEP_MAX)
         return cls(period_s, writes, write_every, round(reads_per_step * _MILLION))
 
+    def divided(self, by: int) -> "Pace":
+        """A ``by``-th of the accesses in steps that come about as often: exact, but for the reads' rounding.
+
+        Where the writes of a turn do not divide, the period makes up for it, by a third less to a half more.
+        """
+        stretch, writes, write_every = 1.0, 0, 1
+        if self.writes_per_turn:
+            writes = max(1, round(self.writes_per_turn / by))
+            exact_every = self.write_every * writes * by / self.writes_per_turn
+            write_every = max(1, round(exact_every))
+            stretch = exact_every / write_every
+        reads = round(self.reads_per_million_steps * stretch / by)
+        return Pace(self.period_s * stretch, writes, write_every, reads)
+
     def writes_in(self, step: int) -> int:
         """Draws of pages to write in a step."""
         return 0 if step % self.write_every else self.writes_per_turn

@@ -1,6 +1,10 @@
-"""What the source measures of one attempt, as it goes along."""
+"""What the source measures of one attempt, as it goes along.
+
+Real pages and bytes go in; figures come out in emulated units, and the move is decided by them.
+"""
 
 from ferry_agent.migration.copier import Copied
+from ferry_host.scale import UNSCALED, Scale
 from ferry_types.migrations import BlackoutParts, HandOffTimes, MigrationFigures, PassFigures
 
 RATE_BYTES_MIN = 1 << 20
@@ -10,7 +14,8 @@ RATE_BYTES_MIN = 1 << 20
 class MoveRecord:
     """Collects times, in seconds of this machine's monotonic clock, and passes."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: Scale = UNSCALED) -> None:
+        self._scale = scale
         self.began_at_s: float | None = None
         self.paused_at_s: float | None = None
         self.final_sent_at_s: float | None = None
@@ -25,7 +30,8 @@ class MoveRecord:
     def add_pass(
         self, copied: Copied, duration_s: float, dirty_pages_after: int, throttle_percent: int = 0
     ) -> None:
-        """Another pass over memory has been acknowledged by the target."""
+        """Another pass over memory has been acknowledged by the target; ``dirty_pages_after``: real ones."""
+        copied, dirty_pages_after = self._emulated(copied), self._scale.emulated(dirty_pages_after)
         if copied.bytes_sent >= RATE_BYTES_MIN or not self.rate_bytes_per_s:
             self.rate_bytes_per_s = (copied.bytes_sent + copied.saved_bytes) / duration_s
         index = len(self.passes) + 1
@@ -33,7 +39,7 @@ class MoveRecord:
 
     def set_final(self, copied: Copied, duration_s: float) -> None:
         """The copy in the pause is on its way, ``duration_s`` after the pause began."""
-        self._final = _pass_figures(0, copied, duration_s, 0, 0)
+        self._final = _pass_figures(0, self._emulated(copied), duration_s, 0, 0)
 
     def figures(
         self,
@@ -60,6 +66,17 @@ class MoveRecord:
             explanation=self.explanation,
             compression=self.compression,
             blackout=self._parts(first_quantum_at_s, hand_off),
+        )
+
+    def _emulated(self, copied: Copied) -> Copied:
+        emulated = self._scale.emulated
+        return Copied(
+            pages_sent=emulated(copied.pages_sent),
+            zero_pages=emulated(copied.zero_pages),
+            bytes_sent=emulated(copied.bytes_sent),
+            compressed_pages=emulated(copied.compressed_pages),
+            compressed_bytes=emulated(copied.compressed_bytes),
+            saved_bytes=emulated(copied.saved_bytes),
         )
 
     def _parts(self, first_quantum_at_s: float | None, hand_off: HandOffTimes | None) -> BlackoutParts | None:

@@ -29,6 +29,7 @@ from ferry_agent.migration.protocol import PROGRESS_INTERVAL_S
 from ferry_agent.migration.transports.choice import effective_option, make_transport
 from ferry_agent.migration.transports.transport import PassKind, SentPages, Transport
 from ferry_host import convergence
+from ferry_host.scale import UNSCALED, Scale
 from ferry_types.errors import FerryError, Refusal, failed, refused
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX
 from ferry_types.messages import BeginOutgoing, MigrationProgress
@@ -88,7 +89,9 @@ class OutgoingMove:
         least_recently_used_first: bool,
         boot_id: str | None = None,
         wire_of: WireOf = unshaped,
+        scale: Scale = UNSCALED,
     ) -> None:
+        """``scale``: in whose units progress, figures and explanations are."""
         self._order = order
         self._memory = memory
         self._host = host
@@ -102,7 +105,8 @@ class OutgoingMove:
             order, memory, sent_pages, self._breakage, wire_of, self._link.close_lane
         )
         self._copier = PageCopier(memory, self._transport, sent_pages)
-        self._record = MoveRecord()
+        self._scale = scale
+        self._record = MoveRecord(scale)
         self._digest: asyncio.Future[bytes] | None = None
         self._final_permitted = False
         self._reported_at_s = 0.0
@@ -222,10 +226,12 @@ class OutgoingMove:
             self._host.throttle(percent)
 
     def _decide(self) -> convergence.Decision:
-        dirty_pages = self._memory.dirty.count()
         return convergence.decide(
-            self._record.passes, dirty_pages, self._record.rate_bytes_per_s, self._policy
+            self._record.passes, self._dirty_pages(), self._record.rate_bytes_per_s, self._policy
         )
+
+    def _dirty_pages(self) -> int:
+        return self._scale.emulated(self._memory.dirty.count())
 
     async def _copy_pass(self, kind: PassKind, indices: NDArray[np.int64]) -> None:
         began_at_s = time.monotonic()
@@ -236,8 +242,8 @@ class OutgoingMove:
         def on_progress(pages_done: int) -> None:
             now_s = time.monotonic()
             if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
-                rate_bytes_per_s = (tally.bytes_copied - bytes_before) / (now_s - began_at_s)
-                self._report(pass_index, pages_done, len(indices), rate_bytes_per_s)
+                copied_bytes = self._scale.emulated(tally.bytes_copied - bytes_before)
+                self._report(pass_index, pages_done, len(indices), copied_bytes / (now_s - began_at_s))
 
         copied = await self._copy(kind, indices, on_progress)
         self._record.add_pass(
@@ -260,14 +266,15 @@ class OutgoingMove:
         return copied
 
     def _report(self, pass_index: int, pages_done: int, pages_total: int, rate_bytes_per_s: float) -> None:
+        """Pages are real ones, the rate is emulated."""
         self._reported_at_s = time.monotonic()
         self._host.report(
             MigrationProgress(
                 migration_id=self._order.migration_id,
                 pass_index=pass_index,
-                pages_done=pages_done,
-                pages_total=pages_total,
-                dirty_pages=self._memory.dirty.count(),
+                pages_done=self._scale.emulated(pages_done),
+                pages_total=self._scale.emulated(pages_total),
+                dirty_pages=self._dirty_pages(),
                 rate_bytes_per_s=rate_bytes_per_s,
                 figures=self._record.figures(self._reported_at_s),
             )

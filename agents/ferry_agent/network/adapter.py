@@ -1,10 +1,15 @@
-"""A host's NIC or team, with the traffic of all its moves and services going through it."""
+"""A host's NIC or team, with the traffic of all its moves and services going through it.
+
+Rates, limits and what has passed are in emulated units; lanes and wires are as slow, and bytes on them as
+few, as they really are.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ferry_agent.network.side import Side
 from ferry_agent.network.wire import Wire
+from ferry_host.scale import UNSCALED, Scale
 from ferry_host.shaping.lane import Lane
 from ferry_host.shaping.policies import ClassPolicy
 from ferry_types.errors import FerryError, not_found
@@ -38,6 +43,7 @@ class Adapter:
         members: Sequence[Nic],
         policies: Mapping[TrafficClass, ClassPolicy],
         mode: TeamMode = TeamMode.STATIC,
+        scale: Scale = UNSCALED,
     ) -> None:
         """``members``: the NIC, or those of the team, valid as ``nics_problem`` tells.
 
@@ -47,8 +53,14 @@ class Adapter:
         self.rate_bytes_per_s = joint_rate_bytes_per_s(nic.rate_bytes_per_s for nic in members)
         """Of all members together; 0: without bound."""
         self._latency_s = max(nic.latency_s for nic in members)
-        self._sending = Side(name, Lane(members, policies, mode))
-        self._receiving = Side(name, Lane(members, policies, mode, receiving=True))
+        self._scale = scale
+        real = [scale.real_nic(nic) for nic in members]
+        real_policies = {
+            kind: replace(policy, limit_bytes_per_s=scale.real_rate(policy.limit_bytes_per_s))
+            for kind, policy in policies.items()
+        }
+        self._sending = Side(name, Lane(real, real_policies, mode))
+        self._receiving = Side(name, Lane(real, real_policies, mode, receiving=True))
 
     def sending(self, flow: str, traffic_class: TrafficClass, path_mtu: int = MTU_MAX) -> Wire:
         """A wire out of this host. ``flow`` names the stream: in a static team it chooses the member.
@@ -67,7 +79,7 @@ class Adapter:
     def limit(self, traffic_class: TrafficClass, limit_bytes_per_s: float) -> None:
         """Give a class another limit in each direction, 0: none, also on wires in use. Raises ValueError."""
         for side in (self._sending, self._receiving):
-            side.limit(traffic_class, limit_bytes_per_s)
+            side.limit(traffic_class, self._scale.real_rate(limit_bytes_per_s))
 
     def down(self, member: str = "") -> None:
         """Take down a member of a team, whose traffic moves to the others, or the whole NIC.
@@ -92,4 +104,5 @@ class Adapter:
     def passed(self) -> Iterator[Passed]:
         """What each member has passed so far. May be read from any thread."""
         for out, into in zip(self._sending.lane.members, self._receiving.lane.members, strict=True):
-            yield Passed(out.name, out.passed_bytes, into.passed_bytes, out.busy_s, into.busy_s)
+            sent_bytes, received_bytes = map(self._scale.emulated, (out.passed_bytes, into.passed_bytes))
+            yield Passed(out.name, sent_bytes, received_bytes, out.busy_s, into.busy_s)

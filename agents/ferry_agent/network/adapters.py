@@ -6,6 +6,7 @@ from itertools import count
 from ferry_agent.migration.ports import Wire, unshaped
 from ferry_agent.network.adapter import Adapter, Passed
 from ferry_agent.network.nics import Nics
+from ferry_host.scale import UNSCALED, Scale
 from ferry_types.eras import EraRules
 from ferry_types.links import TrafficClass, migration_rate_bytes_per_s
 from ferry_types.networks import Nic
@@ -14,16 +15,17 @@ from ferry_types.networks import Nic
 class Adapters:
     """Follows the NICs' ups and downs. Use it from the event loop; the wires that it gives, from anywhere."""
 
-    def __init__(self, nics: Nics) -> None:
+    def __init__(self, nics: Nics, scale: Scale = UNSCALED) -> None:
         self._nics = nics
         self._flows = count(1)
         teams = (
-            Adapter(team.name, [nic for nic in nics.all if nic.team == team.name], {}, team.mode)
+            Adapter(team.name, [nic for nic in nics.all if nic.team == team.name], {}, team.mode, scale)
             for team in nics.teams
         )
         by_team = {adapter.name: adapter for adapter in teams}
         self._by_nic = {
-            nic.name: by_team[nic.team] if nic.team else Adapter(nic.name, [nic], {}) for nic in nics.all
+            nic.name: by_team[nic.team] if nic.team else Adapter(nic.name, [nic], {}, scale=scale)
+            for nic in nics.all
         }
         for fault in nics.faults:
             self._by_nic[fault.nic].down(fault.nic)

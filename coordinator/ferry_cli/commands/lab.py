@@ -16,6 +16,7 @@ from ferry_types.eras import Era
 from ferry_types.errors import ErrorCode, FerryError, Refusal, failed
 from ferry_types.limits import MIGRATION_LIMIT_DEFAULT, MIGRATION_LIMIT_MAX
 from ferry_types.resiliency import timing_of
+from ferry_types.scale import SCALE_MAX
 
 if TYPE_CHECKING:
     from ferry_cli.topology.model import Topology
@@ -59,6 +60,16 @@ ResiliencyPeriodOption = Annotated[
     ),
 ]
 
+ScaleOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=SCALE_MAX,
+        help="How much smaller memory and rates really are than all figures say; else what the topology file "
+        "says, or 1.",
+    ),
+]
+
 _EFFECTS = {Signal.KILL: "was killed", Signal.STOP: "is stopped", Signal.CONT: "goes on"}
 
 
@@ -72,6 +83,7 @@ def up(
     ] = Profile.FAST,
     resiliency_period: ResiliencyPeriodOption = None,
     memory: Annotated[str, typer.Option(metavar="SIZE", help="What VMs may use on each host.")] = "8GiB",
+    scale: ScaleOption = None,
     migration_limit: Annotated[
         int,
         typer.Option(min=1, max=MIGRATION_LIMIT_MAX, help="Simultaneous live migrations per host."),
@@ -92,7 +104,7 @@ def up(
     VMs of a topology file are created once all nodes are up.
     A directory where a lab was before goes on with that lab's cluster, its VMs and events included.
     """
-    described = _read_topology(topology, hosts)
+    described = _read_topology(topology, hosts, scale)
     spec = LabSpec(
         hosts=HOSTS_DEFAULT if hosts is None else hosts,
         era=era,
@@ -103,6 +115,7 @@ def up(
         failpoints=failpoints,
         trace=trace,
         resiliency_period_s=_resiliency_period_s(resiliency_period, profile, era),
+        scale=1 if scale is None else scale,
     )
     where = lab_directory(directory)
     if described is None:
@@ -202,7 +215,7 @@ def start(
         tell(f"{process} (pid {view['pid']}) is up at {started.address}")
 
 
-def _read_topology(file: Path | None, hosts: int | None) -> "Topology | None":
+def _read_topology(file: Path | None, hosts: int | None, scale: int | None) -> "Topology | None":
     """The topology of a file, if one was named. Raises FerryError: malformed, failed if it cannot be read."""
     if file is None:
         return None
@@ -212,13 +225,17 @@ def _read_topology(file: Path | None, hosts: int | None) -> "Topology | None":
     from ferry_sim.scenarios.document import Malformed
 
     try:
-        return model.read(file)
+        topology = model.read(file, 1 if scale is None else scale)
     except OSError as problem:
         raise FerryError(failed(f"{file} cannot be read: {problem.strerror}")) from None
     except Malformed as problem:
         what = "\n  ".join(f"{file}: {each}" for each in problem.problems)
         hint = "ferry lab schema prints what a file may have"
         raise FerryError(Refusal(ErrorCode.MALFORMED, what, hint, problem.rule)) from None
+    if topology.scale is not None and scale not in {None, topology.scale}:
+        what = f"the topology file says scale {topology.scale}: leave --scale out, or say the same"
+        raise typer.BadParameter(what, param_hint="--scale")
+    return topology
 
 
 def _resiliency_period_s(text: str | None, profile: Profile, era: Era) -> float | None:

@@ -68,6 +68,7 @@ def start_agent(directory: Path, node: LabNode, spec: LabSpec, lab: Lab) -> LabP
         "broker": broker_address(lab),
         "memory": f"{spec.memory_bytes}B",
         "migration_limit": str(spec.migration_limit),
+        "scale": str(spec.scale),
     }
     options |= {option: value for option, value in node.options if option in options}
     command = _module("ferry_agent.watchdog", **options)

@@ -76,6 +76,8 @@ class LabSpec:
     """Hosts that have names and options of their own; none: as many as ``hosts`` says, all alike."""
     networks: tuple[str, ...] = ()
     """Networks as the coordinator is told them."""
+    scale: int = 1
+    """How much smaller the hosts' memory and rates really are; ``memory_bytes`` is what they seem to have."""
 
     @property
     def all_nodes(self) -> tuple[LabNode, ...]:

@@ -20,6 +20,7 @@ def status_view(directory: Path, lab: Lab, nodes: Sequence[admin_pb2.Node] | Non
         "coordinator": lab.process(COORDINATOR).address,
         "era": lab.spec.era.value,
         "profile": lab.spec.profile,
+        "scale": lab.spec.scale,
         "processes": process_views(directory, lab.processes),
         "nodes": None if nodes is None else [node_view(node) for node in nodes],
     }

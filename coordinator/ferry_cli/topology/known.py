@@ -11,6 +11,7 @@ from ferry_types.links import MTU_STANDARD
 from ferry_types.migrations import BEST
 from ferry_types.networks import networks_problem
 from ferry_types.roles import SWITCH_DEFAULT
+from ferry_types.scale import memory_problem, rate_problem
 
 if TYPE_CHECKING:
     from ferry_cli.topology.model import Host, HostNic, Topology
@@ -27,8 +28,8 @@ class Misfit:
     rule: str
 
 
-def misfits(topology: "Topology") -> list[Misfit]:
-    """All of them, hosts before VMs."""
+def misfits(topology: "Topology", scale: int) -> list[Misfit]:
+    """All of them, hosts before VMs; ``scale``: of the lab."""
     found = [
         Misfit(("hosts", name), f"no host may be named {name}", "reserved name")
         for name in topology.hosts
@@ -42,6 +43,7 @@ def misfits(topology: "Topology") -> list[Misfit]:
     found += _addresses(topology)
     found += _jumbo(topology)
     found += _in_vms(topology)
+    found += _in_scale(topology, scale)
     return found
 
 
@@ -116,6 +118,15 @@ def _jumbo(topology: "Topology") -> Iterator[Misfit]:
                 f"{name} of {host} of {nic.mtu}"
             )
             yield Misfit((*place, "mtu"), what, "jumbo frames")
+
+
+def _in_scale(topology: "Topology", scale: int) -> Iterator[Misfit]:
+    for _, name, nic, place in _nics(topology):
+        if (problem := rate_problem(nic.value(name, ""), scale)) is not None:
+            yield Misfit((*place, "rate"), f"{problem.message}; {problem.hint}", problem.rule)
+    for name, vm in topology.vms.items():
+        if (problem := memory_problem(name, vm.memory, scale)) is not None:
+            yield Misfit(("vms", name, "memory"), f"{problem.message}; {problem.hint}", problem.rule)
 
 
 def _in_vms(topology: "Topology") -> Iterator[Misfit]:

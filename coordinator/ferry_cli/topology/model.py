@@ -47,6 +47,7 @@ from ferry_types.networks import (
 )
 from ferry_types.networks import Network as ClusterNetwork
 from ferry_types.roles import validate_names
+from ferry_types.scale import SCALE_MAX
 
 PROBLEMS_MAX: Final = 50
 """That are told of one file."""
@@ -171,6 +172,12 @@ class Vm(model.Vm):
 class Topology(_Part):
     """The networks, hosts and VMs of a lab."""
 
+    scale: int | None = Field(
+        default=None,
+        ge=1,
+        le=SCALE_MAX,
+        description="how much smaller memory and rates really are than all figures say; else 1",
+    )
     networks: dict[Name, Network] = Field(default_factory=dict, max_length=NETWORKS_MAX)
     hosts: dict[Name, Annotated[Host, BeforeValidator(_empty_if_null)]] = Field(
         min_length=1, max_length=model.NODES_MAX
@@ -197,19 +204,22 @@ class Topology(_Part):
         return tuple(Team(name, mode) for name, mode in self.hosts[host].teams.items())
 
 
-def read(path: Path) -> Topology:
-    """The topology of a file. Raises Malformed, or OSError if it cannot be read."""
-    return load(document.read_text(path))
+def read(path: Path, scale: int = 1) -> Topology:
+    """The topology of a file. Raises Malformed, or OSError if it cannot be read.
+
+    ``scale``: that of the lab, if the file says none.
+    """
+    return load(document.read_text(path), scale)
 
 
-def load(text: str) -> Topology:
+def load(text: str, scale: int = 1) -> Topology:
     """The topology of a text. Raises Malformed with the lines and fields of what is wrong."""
     found = document.parse(text)
     try:
         topology = Topology.model_validate(found.value)
     except ValidationError as error:
         raise Malformed(*document.problems(found, error, PROBLEMS_MAX)) from None
-    wrong = misfits(topology)
+    wrong = misfits(topology, topology.scale or scale)
     if wrong:
         told = (document.at(found, each.place, each.what) for each in wrong[:PROBLEMS_MAX])
         raise Malformed(*told, rule=wrong[0].rule)

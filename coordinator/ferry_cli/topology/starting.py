@@ -23,7 +23,9 @@ async def up(directory: Path, spec: LabSpec, topology: Topology, progress: Progr
     """
     networks = tuple(network_words(network) for network in topology.network_values)
     nodes = tuple(LabNode(name, agent_options(topology, name)) for name in topology.hosts)
-    lab = await lifecycle.up(directory, replace(spec, nodes=nodes, networks=networks), progress)
+    scale = topology.scale or spec.scale
+    wanted = replace(spec, nodes=nodes, networks=networks, scale=scale)
+    lab = await lifecycle.up(directory, wanted, progress)
     async with connect(lab.process(COORDINATOR).address) as admin:
         known = {vm.spec.name for vm in (await admin.ListVms(admin_pb2.ListVmsRequest(), timeout=LOOK_S)).vms}
     for name in topology.vms:

@@ -77,25 +77,38 @@ def _share(node: NodeFacts) -> str:
     if report is None:
         return f"{node.name} offers {offered}, {used} in use; its machine is not known"
     total, available = format_size(report.machine.memory_bytes), format_size(report.machine.available_bytes)
+    offered += _really(node, node.capacity.memory_bytes)
     return f"{node.name} offers {offered}, {used} in use; its machine has {total}, {available} available"
+
+
+def _really(node: NodeFacts, emulated_bytes: int) -> str:
+    """In brackets, what memory that a host emulates takes of its machine; empty if that is the same."""
+    scale = node.capacity.scale
+    return "" if scale == 1 else f" ({format_size(emulated_bytes / scale)} really, at scale {scale})"
 
 
 def _too_little(node: NodeFacts, machine: MachineReport) -> str:
     offered_bytes = node.capacity.memory_bytes
-    if offered_bytes <= machine.memory_bytes:
+    if offered_bytes / node.capacity.scale <= machine.memory_bytes:
         return ""
-    offered, has = format_size(offered_bytes), format_size(machine.memory_bytes)
+    offered = format_size(offered_bytes) + _really(node, offered_bytes)
+    has = format_size(machine.memory_bytes)
     return f"too little memory: {node.name} offers {offered} to VMs, its machine has {has}"
 
 
 def _promised_twice(members: list[tuple[NodeFacts, MachineReport]]) -> list[str]:
     """``members``: hosts of one machine."""
-    free_bytes = sum(max(node.capacity.memory_bytes - node.used_bytes, 0) for node, _ in members)
+    free_bytes = sum(
+        max(node.capacity.memory_bytes - node.used_bytes, 0) / node.capacity.scale for node, _ in members
+    )
     available_bytes = min(machine.available_bytes for _, machine in members)
     if free_bytes <= available_bytes:
         return []
     names = listed(node.name for node, _ in members)
-    together = f"{names}, on one machine, still offer {format_size(free_bytes)} together"
+    free = format_size(free_bytes)
+    if any(node.capacity.scale > 1 for node, _ in members):
+        free += " of real memory"
+    together = f"{names}, on one machine, still offer {free} together"
     if len(members) == 1:
-        together = f"{names} still offers {format_size(free_bytes)}"
+        together = f"{names} still offers {free}"
     return [f"{together}, but {format_size(available_bytes)} of its memory are available"]

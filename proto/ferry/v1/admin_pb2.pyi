@@ -391,6 +391,7 @@ class Cluster(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     VMS_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     era: _builtins.str
     """2008r2 | 2012 | 2012r2 | 2016"""
@@ -400,6 +401,8 @@ class Cluster(_message.Message):
     """how often hosts renew their leases, seconds"""
     lease_s: _builtins.float
     """how long one holds, seconds"""
+    scale: _builtins.int
+    """of its hosts, as in Capacity; absent: none has joined yet"""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]:
         """by state, those that occur"""
@@ -421,12 +424,15 @@ class Cluster(_message.Message):
         nodes: _abc.Iterable[Global___StateCount] | None = ...,
         vms: _abc.Iterable[Global___StateCount] | None = ...,
         policy: Global___Policy | None = ...,
+        scale: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "policy", b"policy", "scale", b"scale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_s", b"beat_s", "era", b"era", "lease_s", b"lease_s", "name", b"name", "nodes", b"nodes", "policy", b"policy", "profile", b"profile", "vms", b"vms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "beat_s", b"beat_s", "era", b"era", "lease_s", b"lease_s", "name", b"name", "nodes", b"nodes", "policy", b"policy", "profile", b"profile", "scale", b"scale", "vms", b"vms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
+    _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
 

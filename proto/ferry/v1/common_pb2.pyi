@@ -134,6 +134,7 @@ class Capacity(_message.Message):
     NICS_FIELD_NUMBER: _builtins.int
     TEAMS_FIELD_NUMBER: _builtins.int
     MIGRATION_OPTION_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """what VMs may use on this host"""
     processors: _builtins.int
@@ -145,6 +146,8 @@ class Capacity(_message.Message):
     """the Windows release that it plays (2012r2); empty: its cluster's"""
     migration_option: _builtins.str
     """how VMs leave it unless a move says otherwise; absent: tcpip"""
+    scale: _builtins.int
+    """how much smaller memory and rates really are, from 1"""
     @_builtins.property
     def processor(self) -> Global___Processor: ...
     @_builtins.property
@@ -168,10 +171,11 @@ class Capacity(_message.Message):
         nics: _abc.Iterable[Global___Nic] | None = ...,
         teams: _abc.Iterable[Global___Team] | None = ...,
         migration_option: _builtins.str | None = ...,
+        scale: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "migration_option", b"migration_option", "processor", b"processor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "migration_option", b"migration_option", "nics", b"nics", "processor", b"processor", "processors", b"processors", "switches", b"switches", "teams", b"teams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "migration_option", b"migration_option", "nics", b"nics", "processor", b"processor", "processors", b"processors", "scale", b"scale", "switches", b"switches", "teams", b"teams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__migration_option: _TypeAlias = _typing.Literal["migration_option"]  # noqa: Y015
     _WhichOneofArgType__migration_option: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option"]  # noqa: Y015

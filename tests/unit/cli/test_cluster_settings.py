@@ -31,6 +31,7 @@ def summary(cluster: Any) -> admin_pb2.Cluster:
             quarantine_period_s=3600.0,
             quarantine_s=5400.0,
         ),
+        scale=64,
     )
     summary: admin_pb2.Cluster = cluster.summary
     return summary
@@ -46,6 +47,7 @@ async def test_show_is_an_object_for_programs(ferry: Any, summary: admin_pb2.Clu
             "profile": "fast",
             "beat_s": 0.25,
             "lease_s": 60.0,
+            "scale": 64,
             "nodes": {"paused": 1, "up": 2},
             "vms": {},
             "policy": {

@@ -133,6 +133,15 @@ def test_the_notes_of_a_lab_keep_networks_and_repeated_options(tmp_path: Path) -
         ("  a: {", "  n1: {", "vms.n1: n1 is both a host and a VM"),
         ("  n1:\n", "  witness:\n", "line 5: hosts.witness: no host may be named witness"),
         ("vms:", "clusters:", "clusters: there is no such field"),
+        ("networks:\n", "scale: 0\nnetworks:\n", "line 1: scale:"),
+        ("networks:\n", "scale: -2\nnetworks:\n", "line 1: scale:"),
+        ("networks:\n", "scale: 257\nnetworks:\n", "line 1: scale:"),
+        ("networks:\n", "scale: half\nnetworks:\n", "line 1: scale:"),
+        (
+            "networks:\n",
+            "scale: 128\nnetworks:\n",
+            "line 15: vms.a.memory: a has 256 MiB of memory: at scale 128",
+        ),
         ("{role: client}", "&x {role: client}", "line 3: anchors and references are not used here"),
     ],
 )
@@ -140,6 +149,21 @@ def test_what_is_wrong_is_told_with_its_line_and_field(old: str, new: str, said:
     assert SMALL.count(old) == 1
     told = problems(SMALL.replace(old, new))
     assert any(said in each for each in told), told
+
+
+def test_what_does_not_fit_the_scale_is_told_whoever_has_said_it() -> None:
+    slow = SMALL.replace("{network: front}", "{network: front, rate: 100kbit/s}")
+    odd = slow.replace("{node: n1}", "{node: n1, memory: 262148KiB}")
+    said = (
+        "line 8: hosts.n1.nics.front.rate: rate of 100kbit/s of NIC front is too low for scale 64",
+        "line 14: vms.a.memory: memory of 268439552 bytes of a is not a multiple of 256 KiB",
+    )
+    assert model.load(slow).scale is None
+    with pytest.raises(Malformed) as raised:
+        model.load(odd, 64)
+    assert raised.value.rule == "scale"
+    for problem, start in zip(raised.value.problems, said, strict=True):
+        assert problem.startswith(start), problem
 
 
 def test_addresses_belong_to_one_nic_and_to_their_subnet() -> None:
@@ -190,6 +214,12 @@ async def test_the_command_refuses_a_bad_file_before_it_starts_anything(ferry: F
     both = await ferry("lab", "up", "--topology", str(file), "--hosts", "3")
     assert both.code == 2
     assert "leave --hosts out" in both.err
+    file.write_text("scale: 8\n" + SMALL, encoding="utf-8")
+    other = await ferry("lab", "up", "--topology", str(file), "--scale", "4")
+    assert other.code == 2
+    assert "the topology file says scale 8" in other.err
+    for scale in ("0", "-1", "257", "half"):
+        assert (await ferry("lab", "up", f"--scale={scale}")).code == 2
     assert (await ferry("lab", "up", "--topology", str(tmp_path / "none.yaml"))).code == 1
     assert json.loads((await ferry("lab", "schema")).out) == json.loads(schema.published())
 

@@ -170,6 +170,11 @@ FAILURES: Iterable[tuple[str, Change, tuple[str, ...]]] = (
     ),
     ("List memory information", offers("n2", memory_bytes=65 * GIB), ("too little memory: n2", "65 GiB")),
     (
+        "List memory information",
+        offers("n2", memory_bytes=640 * GIB, scale=8),
+        ("too little memory: n2 offers 640 GiB (80 GiB really, at scale 8) to VMs, its machine has 64 GiB",),
+    ),
+    (
         "Validate that processes answer",
         process("n2", report=None, problem="connection refused"),
         ("n2 does not answer: connection refused",),
@@ -253,6 +258,14 @@ WARNINGS: Iterable[tuple[str, Change, tuple[str, ...]]] = (
         "List memory information",
         report("n3", machine=MachineReport("machine 3", 64 * GIB, 5 * GIB)),
         ("n3 still offers 6 GiB, but 5 GiB of its memory are available",),
+    ),
+    (
+        "List memory information",
+        both(
+            offers("n3", memory_bytes=50 * GIB, scale=8),
+            report("n3", machine=MachineReport("machine 3", 64 * GIB, 5 * GIB)),
+        ),
+        ("n3 still offers 6 GiB of real memory, but 5 GiB of its memory are available",),
     ),
     (
         "Validate that processes answer",
@@ -355,6 +368,14 @@ def test_a_cluster_whose_nodes_are_all_silent_is_judged_all_the_same() -> None:
 def test_an_empty_cluster_is_judged_all_the_same() -> None:
     empty = facts_with(nodes=(), vms=(), paths=(), echoes=())
     assert len(run_tests(empty(healthy()))) == len(TESTS)
+
+
+def test_a_host_at_scale_may_offer_more_than_its_machine_has() -> None:
+    finding = find(offers("n2", memory_bytes=500 * GIB, scale=64)(healthy()), "List memory information")
+    assert finding.outcome is Outcome.PASS
+    assert any(
+        "n2 offers 500 GiB (7.8 GiB really, at scale 64), 2 GiB in use" in line for line in finding.found
+    )
 
 
 def test_the_vms_of_a_lost_node_are_placed_one_by_one_not_by_the_sum() -> None:

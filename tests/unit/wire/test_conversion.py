@@ -37,6 +37,7 @@ from ferry_types.networks import (
     Team,
 )
 from ferry_types.roles import Failback, Priority, RoleChanges, RoleRules
+from ferry_types.scale import SCALE_MAX
 from ferry_types.vms import Capacity, Processor, VmSpec
 from ferry_types.workloads import Fill, FillSpec, WorkloadSpec, resolve
 from ferry_wire.conversion import from_proto, to_proto
@@ -143,7 +144,7 @@ def values(hint: Any, field: str = "") -> st.SearchStrategy[Any]:
     plain: dict[type, st.SearchStrategy[Any]] = {
         str: NAMES if field in NAME_FIELDS else st.text(),
         bool: st.booleans(),
-        int: INTEGERS,
+        int: st.integers(1, SCALE_MAX) if field == "scale" else INTEGERS,
         float: st.floats(allow_nan=False, allow_infinity=False),
     }
     return plain[hint]

@@ -1,6 +1,6 @@
 """Option ``compression``: one gRPC bulk stream; what shrinks is compressed, where processors have time."""
 
-from ferry_agent.migration.compression import Batch, Compressor
+from ferry_agent.migration.compression import BATCH_PAGES_MIN, Batch, Compressor
 from ferry_agent.migration.frames import NO_PAGES, EncodedFrame
 from ferry_agent.migration.transports.tcpip import TcpipTransport
 from ferry_agent.migration.transports.transport import AttemptParts, Indices, PassKind
@@ -13,6 +13,11 @@ class CompressedTransport(TcpipTransport):
         super().__init__(parts)
         self._lane = self._lanes[0]
         self._compressor = Compressor(self)
+
+    @property
+    def frame_pages(self) -> int:
+        """Enough to be compressed, also for a NIC so slow that a page or two keep it busy for long enough."""
+        return max(super().frame_pages, BATCH_PAGES_MIN)
 
     @property
     def frames_sent(self) -> int:
