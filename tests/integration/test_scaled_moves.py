@@ -1,5 +1,6 @@
 """A cluster at scale, of real processes: times as the arithmetic says, figures emulated, memory small."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[LabRunner]:
     assert code == 0, err
 
 
-async def test_a_large_vm_moves_as_it_would_and_takes_little(lab: LabRunner) -> None:
+async def test_a_large_vm_moves_as_it_would_and_takes_little(lab: LabRunner, tmp_path: Path) -> None:
     agent = await _agent_pid(lab)
     resident_before_bytes = _resident_bytes(agent)
     created = await lab.json(
@@ -54,6 +55,7 @@ async def test_a_large_vm_moves_as_it_would_and_takes_little(lab: LabRunner) -> 
     _took_what_the_arithmetic_says(moved)
     await _everybody_speaks_of_the_same_vm(lab, moved)
     await _what_does_not_fit_is_refused(lab)
+    await _a_host_of_another_scale_is_turned_away(lab, tmp_path)
 
 
 def _took_what_the_arithmetic_says(moved: dict[str, Any]) -> None:
@@ -89,6 +91,16 @@ async def _what_does_not_fit_is_refused(lab: LabRunner) -> None:
     assert code == 5
     assert "at scale 64 a VM has at least 256 MiB" in err
     assert [vm["name"] for vm in await lab.json("vm", "list")] == ["big"]
+
+
+async def _a_host_of_another_scale_is_turned_away(lab: LabRunner, tmp_path: Path) -> None:
+    coordinator = (await lab.json("lab", "status"))["coordinator"]
+    options = ("--name", "odd", "--dir", str(tmp_path / "odd"), "--coordinator", coordinator)
+    code, _, err = await lab.run("agent", "run", *options, "--scale", "32")
+    assert code == 5
+    assert re.search("odd has scale 32, node[12] has scale 64: one cluster has one scale", err), err
+    assert "start its agent with --scale 64" in err
+    assert {node["name"] for node in await lab.json("node", "list")} == {"node1", "node2"}
 
 
 async def _agent_pid(lab: LabRunner) -> int:

@@ -3,6 +3,8 @@
 Real pages and bytes go in; figures come out in emulated units, and the move is decided by them.
 """
 
+from dataclasses import fields
+
 from ferry_agent.migration.copier import Copied
 from ferry_host.scale import UNSCALED, Scale
 from ferry_types.migrations import BlackoutParts, HandOffTimes, MigrationFigures, PassFigures
@@ -69,14 +71,9 @@ class MoveRecord:
         )
 
     def _emulated(self, copied: Copied) -> Copied:
-        emulated = self._scale.emulated
+        """All fields are amounts of pages or bytes."""
         return Copied(
-            pages_sent=emulated(copied.pages_sent),
-            zero_pages=emulated(copied.zero_pages),
-            bytes_sent=emulated(copied.bytes_sent),
-            compressed_pages=emulated(copied.compressed_pages),
-            compressed_bytes=emulated(copied.compressed_bytes),
-            saved_bytes=emulated(copied.saved_bytes),
+            **{field.name: self._scale.emulated(getattr(copied, field.name)) for field in fields(copied)}
         )
 
     def _parts(self, first_quantum_at_s: float | None, hand_off: HandOffTimes | None) -> BlackoutParts | None:
