@@ -60,6 +60,7 @@ async def test_a_large_vm_moves_as_it_would_and_takes_little(lab: LabRunner, tmp
 
 async def _moved_in_the_time_that_the_arithmetic_says(lab: LabRunner) -> dict[str, Any]:
     """None may be faster; of three, one has to be as fast, on a machine that others use too."""
+    totals_s = []
     for node in ("node2", "node1", "node2"):
         moved: dict[str, Any] = await lab.json("vm", "migrate", "big", "--to", node, "--verify")
         assert (moved["state"], moved["verified"]) == ("completed", True), moved
@@ -68,7 +69,8 @@ async def _moved_in_the_time_that_the_arithmetic_says(lab: LabRunner) -> dict[st
         # Chasing what a guest of 8 MiB/s dirties, and the hand-off, is little beside that.
         if took_s < EXPECTED_S * 1.1 and moved["total_s"] < EXPECTED_S * 1.1 + 0.5:
             return moved
-    pytest.fail(f"the last of three moves took {moved['total_s']:.3f} s, where {EXPECTED_S:.3f} s are due")
+        totals_s.append(moved["total_s"])
+    pytest.fail(f"moves took {totals_s} s, where {EXPECTED_S:.3f} s are due")
 
 
 def _speaks_of_all_its_memory(moved: dict[str, Any]) -> None:
