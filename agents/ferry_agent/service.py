@@ -92,7 +92,7 @@ async def serve(settings: AgentSettings) -> None:
         votes = _former_votes(settings.dir, claimed)
         runtime = HostRuntime(identity, gate, trace, failpoints, settings.dir, votes)
         nics = Nics(settings.nic, settings.team)
-        adapters = Adapters(nics, runtime.rack.scale)
+        adapters = Adapters(nics, settings.qos, runtime.rack.scale)
         runtime.outgoing.wire_of = adapters.sending
         own_host = parse_address(server.address).host
 

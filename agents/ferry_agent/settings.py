@@ -15,10 +15,12 @@ from ferry_types.limits import (
     MIGRATION_LIMIT_MAX,
     VM_MEMORY_BYTES_MIN,
 )
+from ferry_types.links import TrafficClass
 from ferry_types.migrations import TransportOption
 from ferry_types.names import validate_name
-from ferry_types.network_words import parse_nic, parse_team
+from ferry_types.network_words import parse_nic, parse_qos, parse_team
 from ferry_types.networks import Nic, Team, nics_problem
+from ferry_types.qos import QosPolicy, qos_problem
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import SWITCH_DEFAULT, validate_names
 from ferry_types.scale import SCALE_MAX, rate_problem
@@ -189,6 +191,17 @@ class AgentSettings(ObservedSettings):
         BeforeValidator(repeated(parse_team)),
         Shown("name=NAME,mode=static|dynamic"),
     ] = Field(default=(), description="a team of adapters (may be given several times)")
+    qos: Annotated[
+        tuple[QosPolicy, ...],
+        NoDecode,
+        BeforeValidator(repeated(parse_qos)),
+        Shown("class=CLASS[,limit=4Gbit/s][,weight=40]"),
+    ] = Field(
+        default=(),
+        description="what a class of traffic gets of each NIC or team, each way: at most the limit, and at "
+        "least weight per cent (1 to 100, in all at most 100); the classes are "
+        f"{', '.join(TrafficClass)} (may be given several times)",
+    )
     clock_offset: Annotated[
         float, BeforeValidator(_signed_duration), AfterValidator(_clock_offset), Shown("[-]DURATION")
     ] = Field(
@@ -246,6 +259,8 @@ class AgentSettings(ObservedSettings):
         for nic in self.nic:
             if (problem := rate_problem(nic, self.scale)) is not None:
                 raise ValueError(f"--nic, --scale: {problem.message}; {problem.hint} ({problem.rule})")
+        if (problem := qos_problem(self.qos, has_nics=bool(self.nic))) is not None:
+            raise ValueError(f"--qos: {problem.message}; {problem.hint} ({problem.rule})")
         listen = parse_address(self.listen, any_port=True)
         if self.nic and listen.is_wildcard:
             raise ValueError(
@@ -275,6 +290,7 @@ class AgentSettings(ObservedSettings):
             self.nic,
             self.team,
             self.migration_option,
+            self.qos,
             scale=self.scale,
         )
 

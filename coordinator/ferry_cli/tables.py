@@ -64,12 +64,19 @@ def node_pairs(node: admin_pb2.Node) -> list[tuple[str, str]]:
         ("UUID", node.uuid or UNKNOWN),
         ("incarnation", node.incarnation or UNKNOWN),
         ("version", node.version or UNKNOWN),
+        *((f"traffic of {policy.traffic_class}", _qos(policy)) for policy in node.capacity.qos),
     ]
     if node.paused:
         pairs.append(("paused", "it gets no VM"))
     if node.HasField("drain"):
         pairs.append(("drain", f"{node.drain.state}: {drain_words(node.drain)}"))
     return [*pairs, ("reason", node.reason)] if node.reason else pairs
+
+
+def _qos(policy: common_pb2.QosPolicy) -> str:
+    limit, weight = policy.limit_bytes_per_s, policy.weight
+    words = [f"at most {limit * 8 / 1e9:g} Gbit/s of each NIC"] if limit else []
+    return ", ".join([*words, f"weight {weight}"] if weight else words)
 
 
 def network_rows(networks: Iterable[admin_pb2.NetworkStatus]) -> list[Row]:

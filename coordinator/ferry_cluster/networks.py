@@ -38,6 +38,7 @@ from ferry_types.networks import (
     nics_problem,
     path_mtu,
 )
+from ferry_types.qos import qos_problem
 
 _PRIVATE_METRIC: Final = 40_000
 _PUBLIC_METRIC: Final = 80_000
@@ -205,7 +206,11 @@ def _host(nic: Nic) -> str:
 def join_problem(settings: ClusterSettings, state: ClusterState, join: Join) -> Refusal | None:
     """Why a host's NICs keep it out of this cluster, or None."""
     nics = join.capacity.nics
-    problem = nics_problem(nics, join.capacity.teams) or membership_problem(nics, settings.networks)
+    problem = (
+        nics_problem(nics, join.capacity.teams)
+        or qos_problem(join.capacity.qos, has_nics=bool(nics))
+        or membership_problem(nics, settings.networks)
+    )
     if problem is not None:
         return replace(problem, message=f"{join.name}: {problem.message}")
     ours = {nic.address: nic.name for nic in nics}

@@ -22,6 +22,7 @@ from ferry_types.migrations import (
     lane_count,
 )
 from ferry_types.networks import Nic, TeamMode
+from ferry_types.qos import limit_bytes_per_s
 
 MOVES_MAX = 5
 """Completed moves, the latest ones, that are gone by; their median, so that one odd one does no harm."""
@@ -73,7 +74,8 @@ def _shaped_rate_bytes_per_s(
 def _end_rate_bytes_per_s(node: NodeRecord, used: set[str], share: float) -> float:
     """What one end's NICs leave to moves: those used, all that are up of a dynamic team. 0: no bound.
 
-    As on the host, a team is one link with the rates of all its NICs, of which the era may leave a share.
+    As on the host, a team is one link with the rates of all its NICs, of which the era may leave a share, and
+    the host's own limit for live migration holds on each link.
     """
     down = {fault.nic for fault in node.nics_down}
     dynamic = {team.name for team in node.capacity.teams if team.mode is TeamMode.DYNAMIC}
@@ -88,7 +90,8 @@ def _end_rate_bytes_per_s(node: NodeRecord, used: set[str], share: float) -> flo
             rate = joint_rate_bytes_per_s(nic.rate_bytes_per_s for nic in passing)
             whole = joint_rate_bytes_per_s(nic.rate_bytes_per_s for nic in nics)
             allowed = migration_rate_bytes_per_s(whole, share)
-            rates.append(min(rate, allowed) if rate and allowed else rate)
+            limit = limit_bytes_per_s(node.capacity.qos, TrafficClass.MIGRATION)
+            rates.append(min((bound for bound in (rate, allowed, limit) if bound), default=0.0))
     return joint_rate_bytes_per_s(rates)
 
 

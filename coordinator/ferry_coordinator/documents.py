@@ -65,11 +65,21 @@ def node_view(node: admin_pb2.Node) -> View:
         "level": capacity.level or None,
         "migration_limit": capacity.migration_limit,
         "migration_option": capacity.migration_option or None,
+        "qos": [qos_view(policy) for policy in capacity.qos],
         "paused": node.paused,
         "drain": drain_view(node.drain) if node.HasField("drain") else None,
         "uuid": node.uuid or None,
         "version": node.version or None,
         "reason": node.reason or None,
+    }
+
+
+def qos_view(policy: common_pb2.QosPolicy) -> View:
+    """What a class of traffic gets of each NIC of a node."""
+    return {
+        "class": policy.traffic_class,
+        "limit_bytes_per_s": policy.limit_bytes_per_s or None,
+        "weight": policy.weight or None,
     }
 
 

@@ -1,4 +1,4 @@
-"""NICs, teams and networks as people write them: ``name=m,network=mig,rate=10Gbit/s``, or a table of these.
+"""NICs, teams, networks and limits as people write them: ``name=m,network=mig``, or a table of these.
 
 Both forms are read alike, with the same words for what is wrong. All functions raise ValueError.
 """
@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from ferry_types.networks import Network, NetworkRole, Nic, Team, TeamMode
+from ferry_types.links import TrafficClass
+from ferry_types.networks import (
+    RATE_BYTES_PER_S_MAX,
+    RATE_BYTES_PER_S_MIN,
+    Network,
+    NetworkRole,
+    Nic,
+    Team,
+    TeamMode,
+)
+from ferry_types.qos import WEIGHT_SUM, QosPolicy
 from ferry_types.units import parse_duration, parse_rate
 
 Read = Callable[[object, str], Any]
@@ -38,6 +48,13 @@ def parse_network(given: object) -> Network:
     return network
 
 
+def parse_qos(given: object) -> QosPolicy:
+    """What a class of traffic gets, of its words."""
+    policy = QosPolicy(**_read("class of traffic", given, _QOS, ("class",)))
+    policy.validate()
+    return policy
+
+
 def nic_words(nic: Nic) -> str:
     """What ``parse_nic`` reads as this NIC."""
     words = [f"name={nic.name}", f"network={nic.network}", f"address={nic.address}", f"mtu={nic.mtu}"]
@@ -61,13 +78,34 @@ def network_words(network: Network) -> str:
     return ",".join(words)
 
 
+def qos_words(policy: QosPolicy) -> str:
+    """What ``parse_qos`` reads as this policy."""
+    words = [f"class={policy.traffic_class}"]
+    words += [f"limit={policy.limit_bytes_per_s}B/s"] if policy.limit_bytes_per_s else []
+    words += [f"weight={policy.weight}"] if policy.weight else []
+    return ",".join(words)
+
+
+def share_weight(given: object, what: str = "weight") -> int:
+    """A class's minimum share of a NIC, in per cent."""
+    weight = _number(given, what)
+    if not 1 <= weight <= WEIGHT_SUM:
+        raise ValueError(
+            f"a {what} of {weight} is out of range: from 1 to {WEIGHT_SUM} per cent; leave it out for a "
+            "part of what others leave"
+        )
+    return weight
+
+
 def limit_rate(given: object, what: str = "rate") -> int:
-    """Bytes per second of a limit that lets something through."""
+    """Bytes per second of a limit that lets something through, and that a NIC can have."""
     if isinstance(given, bool) or not isinstance(given, str | int):
         raise ValueError(f"{what} {given!r} is no rate: write for example 10Gbit/s")
     rate = parse_rate(given) if isinstance(given, str) else given
-    if rate <= 0:
-        raise ValueError(f"a {what} of zero lets nothing through: leave it out for a NIC that is not shaped")
+    if rate == 0:
+        raise ValueError(f"a {what} of zero lets nothing through: leave it out, and there is no bound")
+    if not RATE_BYTES_PER_S_MIN <= rate <= RATE_BYTES_PER_S_MAX:
+        raise ValueError(f"a {what} of {str(given)[:80]} is out of range: from 8kbit/s to 400Gbit/s")
     return rate
 
 
@@ -78,7 +116,8 @@ def _read(what: str, given: object, fields: Mapping[str, tuple[str, Read]], requ
     """Arguments for the value's class. ``fields``: word -> field, and how its value is read."""
     words = _split(what, given) if isinstance(given, str) else given
     if not isinstance(words, Mapping):
-        raise ValueError(f"{given!r} is no {what}: write it as name=...,{required[-1]}=..., or as a table")
+        form = ",".join(f"{word}=..." for word in required)
+        raise ValueError(f"{given!r} is no {what}: write it as {form}, or as a table")
     unknown = [word for word in words if word not in fields]
     if unknown:
         raise ValueError(f"a {what} has no {str(unknown[0])[:80]!r}: it has {', '.join(fields)}")
@@ -151,6 +190,11 @@ _NIC: Final[Mapping[str, tuple[str, Read]]] = {
     "mtu": ("mtu", _number),
     "rdma": ("rdma", _truth),
     "team": ("team", _text),
+}
+_QOS: Final[Mapping[str, tuple[str, Read]]] = {
+    "class": ("traffic_class", _one_of(TrafficClass)),
+    "limit": ("limit_bytes_per_s", limit_rate),
+    "weight": ("weight", share_weight),
 }
 _TEAM: Final[Mapping[str, tuple[str, Read]]] = {"name": ("name", _text), "mode": ("mode", _one_of(TeamMode))}
 _NETWORK: Final[Mapping[str, tuple[str, Read]]] = {

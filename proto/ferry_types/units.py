@@ -16,6 +16,9 @@ _SIZES = {
 _BIT_RATES = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
 _DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
+_NUMBER_MAX = 1e18
+"""Whatever its unit: what is larger is a slip, and would overflow what it is kept in."""
+
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z/]*)\s*")
 
 
@@ -23,7 +26,10 @@ def _split(text: str, what: str, example: str) -> tuple[float, str]:
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a {what}: write a number and a unit, for example {example}")
-    return float(match.group(1)), match.group(2)
+    number = float(match.group(1))
+    if number > _NUMBER_MAX:
+        raise ValueError(f"{text[:80]!r} is no {what} that there is: it is too large")
+    return number, match.group(2)
 
 
 def _lookup(unit: str, table: dict[str, float] | dict[str, int], text: str, what: str) -> float:

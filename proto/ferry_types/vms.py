@@ -7,6 +7,7 @@ from ferry_types.limits import PAGE_SIZE, VM_MEMORY_BYTES_MAX, VM_MEMORY_BYTES_M
 from ferry_types.migrations import TransportOption
 from ferry_types.names import validate_name
 from ferry_types.networks import Nic, Team
+from ferry_types.qos import QosPolicy
 from ferry_types.roles import SWITCH_DEFAULT, Priority
 from ferry_types.scale import check_scale
 from ferry_types.workloads import FillSpec, WorkloadSpec
@@ -94,6 +95,7 @@ class Capacity:
     nics: tuple[Nic, ...] = ()
     teams: tuple[Team, ...] = ()
     migration_option: TransportOption | None = None
+    qos: tuple[QosPolicy, ...] = ()
     scale: int = 1
 
     def validate(self) -> None:

@@ -29,6 +29,7 @@ from ferry_types.errors import FerryError, malformed
 from ferry_types.migrations import MigrationOptions, WireFigures
 from ferry_types.names import validate_name
 from ferry_types.networks import Network, Nic, Team
+from ferry_types.qos import QosPolicy
 from ferry_types.roles import RoleChanges, RoleRules
 from ferry_types.vms import Capacity, VmSpec
 
@@ -65,6 +66,7 @@ _VALIDATED: Final = (
     Team,
     Network,
     Capacity,
+    QosPolicy,
 )
 """Values that know their own ranges."""
 

@@ -1,30 +1,35 @@
 """What shapes a host's traffic: one adapter for each NIC that is in no team, one for each team."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 from ferry_agent.migration.ports import Wire, unshaped
 from ferry_agent.network.adapter import Adapter, Passed
 from ferry_agent.network.nics import Nics
 from ferry_host.scale import UNSCALED, Scale
+from ferry_host.shaping.policies import ClassPolicy
 from ferry_types.eras import EraRules
 from ferry_types.links import TrafficClass, migration_rate_bytes_per_s
 from ferry_types.networks import Nic
+from ferry_types.qos import QosPolicy, limit_bytes_per_s
 
 
 class Adapters:
     """Follows the NICs' ups and downs. Use it from the event loop; the wires that it gives, from anywhere."""
 
-    def __init__(self, nics: Nics, scale: Scale = UNSCALED) -> None:
+    def __init__(self, nics: Nics, qos: Sequence[QosPolicy] = (), scale: Scale = UNSCALED) -> None:
+        """``qos``: what the host's classes of traffic get, valid as ``qos_problem`` tells."""
         self._nics = nics
+        self._migration_limit_bytes_per_s = limit_bytes_per_s(qos, TrafficClass.MIGRATION)
+        policies = {each.traffic_class: ClassPolicy(each.limit_bytes_per_s, each.weight) for each in qos}
         self._flows = count(1)
         teams = (
-            Adapter(team.name, [nic for nic in nics.all if nic.team == team.name], {}, team.mode, scale)
+            Adapter(team.name, [nic for nic in nics.all if nic.team == team.name], policies, team.mode, scale)
             for team in nics.teams
         )
         by_team = {adapter.name: adapter for adapter in teams}
         self._by_nic = {
-            nic.name: by_team[nic.team] if nic.team else Adapter(nic.name, [nic], {}, scale=scale)
+            nic.name: by_team[nic.team] if nic.team else Adapter(nic.name, [nic], policies, scale=scale)
             for nic in nics.all
         }
         for fault in nics.faults:
@@ -33,11 +38,13 @@ class Adapters:
 
     def obey(self, rules: EraRules) -> None:
         """The cluster's era, which may leave live migration a share of fast links only, also of moves that
-        are under way."""
+        are under way. Where the host has a limit of its own, the smaller one holds."""
+        own = self._migration_limit_bytes_per_s
         for adapter in set(self._by_nic.values()):
             rate = adapter.rate_bytes_per_s
             allowed = migration_rate_bytes_per_s(rate, rules.migration_link_share)
-            adapter.limit(TrafficClass.MIGRATION, allowed if allowed < rate else 0)
+            bounds = (own, allowed if allowed < rate else 0)
+            adapter.limit(TrafficClass.MIGRATION, min((bound for bound in bounds if bound), default=0))
 
     def passed(self) -> Iterator[Passed]:
         """What each NIC has passed so far; may be read from any thread."""

@@ -3,12 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from ferry_types.links import TrafficClass
-
-WEIGHT_SUM: Final = 100
-"""Weights are per cent of the bandwidth: Windows recommends that they add up to this (New-NetQosPolicy)."""
+from ferry_types.qos import WEIGHT_SUM
 
 
 @dataclass(frozen=True, slots=True)

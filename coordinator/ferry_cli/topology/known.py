@@ -10,6 +10,7 @@ from ferry_sim.scenarios.document import Place
 from ferry_types.links import MTU_STANDARD
 from ferry_types.migrations import BEST
 from ferry_types.networks import networks_problem
+from ferry_types.qos import qos_problem
 from ferry_types.roles import SWITCH_DEFAULT
 from ferry_types.scale import memory_problem, rate_problem
 
@@ -40,6 +41,7 @@ def misfits(topology: "Topology", scale: int) -> list[Misfit]:
     for name, host in topology.hosts.items():
         found += _in_nics(topology, name, host)
         found += _in_teams(name, host)
+    found += _in_qos(topology)
     found += _addresses(topology)
     found += _jumbo(topology)
     found += _in_vms(topology)
@@ -80,6 +82,18 @@ def _in_teams(name: str, host: "Host") -> Iterator[Misfit]:
         elif len(set(members.values())) > 1:
             who = ", ".join(f"{nic} of {network}" for nic, network in members.items())
             yield Misfit(place, f"its NICs are of several networks: {who}", "team of one network")
+
+
+def _in_qos(topology: "Topology") -> Iterator[Misfit]:
+    if topology.qos and not any(host.nics for host in topology.hosts.values()):
+        yield Misfit(("qos",), "no host has a NIC that it could hold on", "qos without nic")
+    told: set[str] = set()
+    for name, host in topology.hosts.items():
+        problem = qos_problem(topology.qos_values(name), has_nics=bool(host.nics))
+        if problem is not None and (host.qos or problem.message not in told):
+            told.add(problem.message)
+            place: Place = ("hosts", name, "qos") if host.qos else ("qos",)
+            yield Misfit(place, f"{problem.message}: {problem.hint}", problem.rule)
 
 
 def _addresses(topology: "Topology") -> Iterator[Misfit]:

@@ -32,9 +32,9 @@ from ferry_sim.scenarios.fields import (
     SizeBytes,
 )
 from ferry_types.limits import MIGRATION_LIMIT_MAX, VM_MEMORY_BYTES_MIN
-from ferry_types.links import MTU_MAX, MTU_MIN, MTU_STANDARD
+from ferry_types.links import MTU_MAX, MTU_MIN, MTU_STANDARD, TrafficClass
 from ferry_types.migrations import TransportOption
-from ferry_types.network_words import limit_rate
+from ferry_types.network_words import limit_rate, share_weight
 from ferry_types.networks import (
     LATENCY_S_MAX,
     METRIC_MAX,
@@ -46,6 +46,7 @@ from ferry_types.networks import (
     TeamMode,
 )
 from ferry_types.networks import Network as ClusterNetwork
+from ferry_types.qos import WEIGHT_SUM, QosPolicy
 from ferry_types.roles import validate_names
 from ferry_types.scale import SCALE_MAX
 
@@ -86,16 +87,23 @@ IpAddress = Annotated[
 Subnet = Annotated[
     str, AfterValidator(_subnet), WithJsonSchema({"type": "string", "examples": ["127.1.0.0/24"]})
 ]
-LimitBytesPerS = Annotated[
+_RATE_SCHEMA: Final = WithJsonSchema(
+    {
+        "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}],
+        "description": "bytes per second, with their unit",
+        "examples": ["10Gbit/s"],
+    }
+)
+LimitBytesPerS = Annotated[int, BeforeValidator(limit_rate), _RATE_SCHEMA]
+ClassLimit = Annotated[
     int,
-    BeforeValidator(limit_rate),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}],
-            "description": "bytes per second, with their unit",
-            "examples": ["10Gbit/s"],
-        }
-    ),
+    BeforeValidator(lambda given: limit_rate(given, "limit")),
+    _RATE_SCHEMA,
+]
+ShareWeight = Annotated[
+    int,
+    BeforeValidator(share_weight),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": WEIGHT_SUM}),
 ]
 
 
@@ -137,6 +145,29 @@ class HostNic(_Part):
         )
 
 
+class ClassShare(_Part):
+    """What a class of traffic gets of each NIC of a host, each team counting as one, in each direction."""
+
+    limit: ClassLimit | None = Field(default=None, description="at most; else all that is free")
+    weight: ShareWeight | None = Field(
+        default=None,
+        description="per cent of a NIC that others want, too; else a part of what they leave",
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.limit is None and self.weight is None:
+            raise ValueError("give it a limit, a weight or both, or leave it out")
+        return self
+
+    def value(self, traffic_class: TrafficClass) -> QosPolicy:
+        """What a host's agent is told."""
+        return QosPolicy(traffic_class, self.limit or 0, self.weight or 0)
+
+
+Qos = dict[TrafficClass, ClassShare]
+
+
 class Host(_Part):
     """A host of the cluster; what is not said is as ``ferry lab up`` and the agent have it."""
 
@@ -156,6 +187,9 @@ class Host(_Part):
     level: EraName | None = Field(default=None, description="Windows release that it plays; else the era")
     teams: dict[Name, TeamMode] = Field(default_factory=dict, description="teams of NICs, and their modes")
     nics: dict[Name, HostNic] = Field(default_factory=dict, max_length=NICS_MAX)
+    qos: Qos = Field(
+        default_factory=dict, description="what classes of traffic get of its NICs; else as for all hosts"
+    )
 
     @model_validator(mode="after")
     def _has_switches(self) -> Self:
@@ -182,6 +216,9 @@ class Topology(_Part):
     hosts: dict[Name, Annotated[Host, BeforeValidator(_empty_if_null)]] = Field(
         min_length=1, max_length=model.NODES_MAX
     )
+    qos: Qos = Field(
+        default_factory=dict, description="what classes of traffic get of the NICs of every host that has any"
+    )
     vms: dict[Name, Annotated[Vm, BeforeValidator(_empty_if_null)]] = Field(
         default_factory=dict, max_length=ENTRIES_MAX
     )
@@ -202,6 +239,12 @@ class Topology(_Part):
     def team_values(self, host: str) -> tuple[Team, ...]:
         """The teams of a host."""
         return tuple(Team(name, mode) for name, mode in self.hosts[host].teams.items())
+
+    def qos_values(self, host: str) -> tuple[QosPolicy, ...]:
+        """What classes of traffic get of a host's NICs: what it says of each itself, else what all have."""
+        own = self.hosts[host]
+        given = {**(self.qos if own.nics else {}), **own.qos}
+        return tuple(share.value(traffic_class) for traffic_class, share in given.items())
 
 
 def read(path: Path, scale: int = 1) -> Topology:

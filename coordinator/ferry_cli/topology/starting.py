@@ -12,7 +12,7 @@ from ferry_cli.scenarios import requests
 from ferry_cli.topology.model import Topology
 from ferry_sim.scenarios import steps
 from ferry_types.errors import FerryError
-from ferry_types.network_words import network_words, nic_words, team_words
+from ferry_types.network_words import network_words, nic_words, qos_words, team_words
 
 
 async def up(directory: Path, spec: LabSpec, topology: Topology, progress: Progress) -> Lab:
@@ -52,6 +52,7 @@ def agent_options(topology: Topology, name: str) -> tuple[tuple[str, str], ...]:
         *((option, value) for option, value in options.items() if value),
         *(("team", team_words(team)) for team in topology.team_values(name)),
         *(("nic", nic_words(nic)) for nic in topology.nic_values(name)),
+        *(("qos", qos_words(policy)) for policy in topology.qos_values(name)),
     )
 
 

@@ -134,6 +134,7 @@ class Capacity(_message.Message):
     NICS_FIELD_NUMBER: _builtins.int
     TEAMS_FIELD_NUMBER: _builtins.int
     MIGRATION_OPTION_FIELD_NUMBER: _builtins.int
+    QOS_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """what VMs may use on this host"""
@@ -158,6 +159,8 @@ class Capacity(_message.Message):
     def nics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Nic]: ...
     @_builtins.property
     def teams(self) -> _containers.RepeatedCompositeFieldContainer[Global___Team]: ...
+    @_builtins.property
+    def qos(self) -> _containers.RepeatedCompositeFieldContainer[Global___QosPolicy]: ...
     def __init__(
         self,
         *,
@@ -171,11 +174,12 @@ class Capacity(_message.Message):
         nics: _abc.Iterable[Global___Nic] | None = ...,
         teams: _abc.Iterable[Global___Team] | None = ...,
         migration_option: _builtins.str | None = ...,
+        qos: _abc.Iterable[Global___QosPolicy] | None = ...,
         scale: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "migration_option", b"migration_option", "processor", b"processor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "migration_option", b"migration_option", "nics", b"nics", "processor", b"processor", "processors", b"processors", "scale", b"scale", "switches", b"switches", "teams", b"teams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option", "domain", b"domain", "level", b"level", "memory_bytes", b"memory_bytes", "migration_limit", b"migration_limit", "migration_option", b"migration_option", "nics", b"nics", "processor", b"processor", "processors", b"processors", "qos", b"qos", "scale", b"scale", "switches", b"switches", "teams", b"teams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__migration_option: _TypeAlias = _typing.Literal["migration_option"]  # noqa: Y015
     _WhichOneofArgType__migration_option: _TypeAlias = _typing.Literal["_migration_option", b"_migration_option"]  # noqa: Y015
@@ -254,6 +258,36 @@ class Team(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Team: _TypeAlias = Team  # noqa: Y015
+
+@_typing.final
+class QosPolicy(_message.Message):
+    """What a class of traffic gets of each of a host's NICs and teams, each way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRAFFIC_CLASS_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    traffic_class: _builtins.str
+    """migration | csv | cluster | storage | client | management"""
+    limit_bytes_per_s: _builtins.int
+    """of the link's rate, headers included; 0: no limit"""
+    weight: _builtins.int
+    """its minimum share in per cent; 0: a part of what others leave"""
+    def __init__(
+        self,
+        *,
+        traffic_class: _builtins.str = ...,
+        limit_bytes_per_s: _builtins.int = ...,
+        weight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_bytes_per_s", b"limit_bytes_per_s", "traffic_class", b"traffic_class", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QosPolicy: _TypeAlias = QosPolicy  # noqa: Y015
 
 @_typing.final
 class NicFault(_message.Message):

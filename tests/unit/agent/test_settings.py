@@ -7,7 +7,9 @@ import pytest
 
 from ferry_agent.settings import AgentSettings, load_settings
 from ferry_types.limits import HOST_MEMORY_BYTES_DEFAULT
+from ferry_types.links import TrafficClass
 from ferry_types.networks import Nic, Team, TeamMode
+from ferry_types.qos import QosPolicy
 
 REQUIRED = ("--name", "node1", "--dir", "data", "--coordinator", "127.0.0.1:7000")
 
@@ -253,6 +255,20 @@ def test_nics_and_teams_come_from_options_environment_and_file(
     assert load("--nic", NIC, "--team", "name=u,mode=dynamic", "--nic", f"{words[0][:-1]}u").nic[0] == live
 
 
+def test_limits_and_weights_come_from_options_environment_and_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    migration = QosPolicy(TrafficClass.MIGRATION, 500_000_000, 40)
+    client = QosPolicy(TrafficClass.CLIENT, weight=60)
+    words = ("class=migration,limit=4Gbit/s,weight=40", "class=client,weight=60")
+    assert load("--nic", NIC, "--qos", words[0], "--qos", words[1]).capacity.qos == (migration, client)
+    file = tmp_path / "agent.toml"
+    file.write_text('[[qos]]\nclass = "migration"\nlimit = "4Gbit/s"\nweight = 40\n', encoding="utf-8")
+    assert load("--nic", NIC, "--config", str(file)).capacity.qos == (migration,)
+    monkeypatch.setenv("FERRY_AGENT_QOS", ";".join(words))
+    assert load("--nic", NIC).capacity.qos == (migration, client)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -266,6 +282,20 @@ def test_nics_and_teams_come_from_options_environment_and_file(
         (("--nic", f"{NIC},colour=red"), "a NIC has no 'colour'"),
         (("--nic", "live"), "'live' in a NIC is not of the form name=value"),
         (("--nic", NIC, "--listen", "0.0.0.0:7", "--advertise", "10.0.1.9"), "(nic listens)"),
+        (("--nic", NIC, "--qos", "class=migration,limit=0"), "--qos: a limit of zero lets nothing through"),
+        (("--nic", NIC, "--qos", "class=migration,limit=1Tbit/s"), "'1Tbit/s' has no unit of a rate"),
+        (("--nic", NIC, "--qos", "class=migration,limit=500Gbit/s"), "from 8kbit/s to 400Gbit/s"),
+        (("--nic", NIC, "--qos", "class=migration"), "is given neither a limit nor a weight"),
+        (("--nic", NIC, "--qos", "class=csv,weight=101"), "a weight of 101 is out of range: from 1 to 100"),
+        (("--nic", NIC, "--qos", "class=csv,weight=0"), "a weight of 0 is out of range"),
+        (("--nic", NIC, "--qos", "class=voice,weight=1"), "class 'voice' is not one of migration, csv"),
+        (("--nic", NIC, "--qos", "weight=1"), "a class of traffic needs a class"),
+        (("--nic", NIC, "--qos", "class=csv,weight=1", "--qos", "class=csv,weight=2"), "(qos classes)"),
+        (
+            ("--nic", NIC, "--qos", "class=csv,weight=60", "--qos", "class=client,weight=41"),
+            "the weights of the classes add up to 101: at most 100 per cent can be shared out",
+        ),
+        (("--qos", "class=migration,weight=40"), "the host no NIC that it could hold on"),
         (("--nic", NIC, "--listen", "10.0.1.5:7"), "the agent's own address 10.0.1.5"),
     ],
 )

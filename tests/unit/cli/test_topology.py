@@ -10,8 +10,10 @@ from ferry_cli.lab.state import Lab, LabNode, LabSpec, read_lab, write_lab
 from ferry_cli.topology import model, schema
 from ferry_cli.topology.starting import agent_options
 from ferry_sim.scenarios.document import Malformed
-from ferry_types.network_words import parse_nic, parse_team
+from ferry_types.links import TrafficClass
+from ferry_types.network_words import parse_nic, parse_qos, parse_team
 from ferry_types.networks import Network, NetworkRole, Team, TeamMode
+from ferry_types.qos import QosPolicy
 
 EXAMPLE = Path(__file__).parents[2] / "topologies" / "annotated-example.yaml"
 
@@ -73,6 +75,33 @@ def test_an_agent_is_told_what_its_host_is() -> None:
     assert {option for option, _ in agent_options(model.load(SMALL), "n1")} == {"nic"}, "the rest is default"
 
 
+def test_a_host_has_what_all_have_of_a_class_unless_it_says_otherwise() -> None:
+    for_all = "qos: {migration: {limit: 400Mbit/s, weight: 40}, client: {weight: 60}}\n"
+    own = SMALL.replace("  n2:\n", "  n3:\n  n2:\n    qos: {migration: {limit: 1Gbit/s}}\n")
+    topology = model.load(for_all + own)
+    client = QosPolicy(TrafficClass.CLIENT, weight=60)
+
+    def told(host: str) -> list[QosPolicy]:
+        return [parse_qos(value) for option, value in agent_options(topology, host) if option == "qos"]
+
+    assert told("n1") == [QosPolicy(TrafficClass.MIGRATION, 50_000_000, 40), client]
+    assert told("n2") == [QosPolicy(TrafficClass.MIGRATION, 125_000_000), client]
+    assert told("n3") == [], "it has no NIC"
+
+
+def test_weights_of_a_host_count_with_those_of_all() -> None:
+    text = "qos: {migration: {weight: 60}}\n" + SMALL.replace(
+        "  n2:\n", "  n2:\n    qos: {csv: {weight: 41}}\n"
+    )
+    (said,) = problems(text)
+    assert said.startswith("line 11: hosts.n2.qos: the weights of the classes add up to 101")
+
+
+def test_limits_for_all_need_somebody_who_has_a_nic() -> None:
+    (said,) = problems("qos: {migration: {weight: 60}}\nhosts: {n1: }\n")
+    assert said == "line 1: qos: no host has a NIC that it could hold on"
+
+
 def test_the_notes_of_a_lab_keep_networks_and_repeated_options(tmp_path: Path) -> None:
     nodes = (LabNode("n1", (("nic", "name=a"), ("nic", "name=b"))),)
     lab = Lab(LabSpec(nodes=nodes, networks=("name=live,role=migration",)))
@@ -132,6 +161,24 @@ def test_the_notes_of_a_lab_keep_networks_and_repeated_options(tmp_path: Path) -
         ("node: n1", "memory: 1MiB", "vms.a: memory of 1048576 bytes is out of range"),
         ("  a: {", "  n1: {", "vms.n1: n1 is both a host and a VM"),
         ("  n1:\n", "  witness:\n", "line 5: hosts.witness: no host may be named witness"),
+        (
+            "vms:",
+            "qos: {csv: {limit: 0}}\nvms:",
+            "line 13: qos.csv.limit: a limit of zero lets nothing through",
+        ),
+        ("vms:", "qos: {csv: {weight: 0}}\nvms:", "line 13: qos.csv.weight: a weight of 0 is out of range"),
+        ("vms:", "qos: {csv: {}}\nvms:", "line 13: qos.csv: give it a limit, a weight or both"),
+        ("vms:", "qos: {voice: {weight: 1}}\nvms:", "line 13: qos.voice: "),
+        (
+            "vms:",
+            "qos: {csv: {weight: 60}, client: {weight: 41}}\nvms:",
+            "line 13: qos: the weights of the classes add up to 101",
+        ),
+        (
+            "  n2:\n",
+            "  n3:\n    qos: {csv: {weight: 60}}\n  n2:\n",
+            "line 10: hosts.n3.qos: class csv has a limit or a weight, and the host no NIC",
+        ),
         ("vms:", "clusters:", "clusters: there is no such field"),
         ("networks:\n", "scale: 0\nnetworks:\n", "line 1: scale:"),
         ("networks:\n", "scale: -2\nnetworks:\n", "line 1: scale:"),

@@ -52,6 +52,15 @@ def test_a_node_has_the_fields_of_the_contract() -> None:
     assert views.node_view(admin_pb2.Node(name="n1", state="down"))["address"] is None
 
 
+def test_a_node_shows_what_its_classes_of_traffic_get() -> None:
+    qos = [common_pb2.QosPolicy(traffic_class="migration", limit_bytes_per_s=50_000_000, weight=40)]
+    node = admin_pb2.Node(name="n1", capacity=common_pb2.Capacity(qos=qos))
+    assert views.node_view(node)["qos"] == [
+        {"class": "migration", "limit_bytes_per_s": 50_000_000, "weight": 40}
+    ]
+    assert ("traffic of migration", "at most 0.4 Gbit/s of each NIC, weight 40") in tables.node_pairs(node)
+
+
 def test_votes_have_the_fields_of_the_contract() -> None:
     quorum = admin_pb2.Quorum(
         mode="file share witness",

@@ -56,8 +56,8 @@ class Wired(ObedientBench):
             self.wire(number, *(nic(number, network) for network in known))
 
     def wire(self, number: int, *nics: Nic, **changes: Any) -> list[Command]:
-        teams = changes.pop("teams", ())
-        capacity = Capacity(256 * MIB, 2, 2, nics=nics, teams=teams)
+        teams, qos = changes.pop("teams", ()), changes.pop("qos", ())
+        capacity = Capacity(256 * MIB, 2, 2, nics=nics, teams=teams, qos=qos)
         return self.join(number, capacity=capacity, address=f"10.0.0.{number}:7000", **changes)
 
     def handle(self, event: Any) -> list[Command]:

@@ -11,7 +11,7 @@ from tests.unit.cluster.test_networks import LIVE, Wired, nic
 from ferry_cluster.records import MigrationRecord
 from ferry_cluster.wire import MOVES_MAX
 from ferry_types.eras import Era
-from ferry_types.links import goodput_bytes_per_s
+from ferry_types.links import TrafficClass, goodput_bytes_per_s
 from ferry_types.messages import BeginOutgoing, IncomingPrepared
 from ferry_types.migrations import (
     MigrationFigures,
@@ -22,6 +22,7 @@ from ferry_types.migrations import (
     WireFigures,
 )
 from ferry_types.networks import Team, TeamMode
+from ferry_types.qos import QosPolicy
 from ferry_types.units import parse_rate
 
 TCPIP = TransportOption.TCPIP
@@ -128,14 +129,21 @@ def test_the_source_is_told_what_is_known() -> None:
 GIGABIT = parse_rate("1Gbit/s")
 
 
-def pair(*of_both: Mapping[str, object], team: TeamMode | None = None, era: Era = Era.WS2012R2) -> Wired:
+def pair(
+    *of_both: Mapping[str, object],
+    team: TeamMode | None = None,
+    era: Era = Era.WS2012R2,
+    limits: tuple[int, int] = (0, 0),
+) -> Wired:
     """Two hosts with NICs on one network, alike."""
     bench = Wired(LIVE, hosts=0)
     bench.settings = bench.cluster.settings = replace(bench.settings, era=era)
     for number in (1, 2):
         name = "team" if team else ""
         nics = [nic(number, LIVE, index, team=name, **changes) for index, changes in enumerate(of_both)]
-        bench.wire(number, *nics, teams=(Team(name, team),) if team else ())
+        limit = limits[number - 1]
+        qos = (QosPolicy(TrafficClass.MIGRATION, limit),) if limit else ()
+        bench.wire(number, *nics, teams=(Team(name, team),) if team else (), qos=qos)
     return bench
 
 
@@ -195,3 +203,30 @@ def test_a_member_that_is_down_takes_its_own_rate_away_only() -> None:
 def test_no_more_routes_count_than_the_option_has_connections(option: TransportOption, times: int) -> None:
     one = {"rate_bytes_per_s": GIGABIT, "rdma": True}
     assert rate(pair(*[one] * 10), option) == goodput_bytes_per_s(times * GIGABIT, 1500)
+
+
+@pytest.mark.parametrize(
+    ("nic_rate", "era", "limits", "expected"),
+    [
+        (GIGABIT, Era.WS2012R2, (GIGABIT // 4, 0), GIGABIT / 4),
+        (GIGABIT, Era.WS2012R2, (GIGABIT // 2, GIGABIT // 4), GIGABIT / 4),
+        (GIGABIT, Era.WS2012R2, (2 * GIGABIT, 0), GIGABIT),
+        (0, Era.WS2012R2, (0, GIGABIT // 4), GIGABIT / 4),
+        (10 * GIGABIT, Era.WS2008R2, (8 * GIGABIT, 0), 7 * GIGABIT),
+        (10 * GIGABIT, Era.WS2008R2, (6 * GIGABIT, 0), 6 * GIGABIT),
+    ],
+)
+def test_the_smallest_of_rate_era_and_limits_of_both_ends_holds(
+    nic_rate: int, era: Era, limits: tuple[int, int], expected: float
+) -> None:
+    bench = pair({"rate_bytes_per_s": nic_rate}, era=era, limits=limits)
+    assert rate(bench) == pytest.approx(goodput_bytes_per_s(expected, 1500))
+
+
+def test_a_limit_holds_on_each_nic() -> None:
+    one = {"rate_bytes_per_s": GIGABIT}
+    bench = pair(one, one, limits=(GIGABIT // 4, 0))
+    assert rate(bench, TransportOption.SMB) == pytest.approx(goodput_bytes_per_s(GIGABIT / 2, 1500))
+    assert rate(pair(one, one, team=TeamMode.DYNAMIC, limits=(GIGABIT // 4, 0))) == pytest.approx(
+        goodput_bytes_per_s(GIGABIT / 4, 1500)
+    )

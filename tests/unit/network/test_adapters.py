@@ -13,8 +13,10 @@ from ferry_agent.network.nics import Nics
 from ferry_agent.runtime import HostRuntime
 from ferry_types.eras import RULES, Era
 from ferry_types.errors import ErrorCode, FerryError
-from ferry_types.links import goodput_bytes_per_s
+from ferry_types.limits import MESSAGE_BYTES_MAX
+from ferry_types.links import TrafficClass, goodput_bytes_per_s
 from ferry_types.networks import Nic, Team, TeamMode
+from ferry_types.qos import QosPolicy
 from ferry_types.units import parse_rate
 
 FAST, SLOW = parse_rate("10Gbit/s"), parse_rate("1Gbit/s")
@@ -97,6 +99,24 @@ def test_another_era_lifts_the_limit() -> None:
     assert wire.frame_bytes < before
     adapters.obey(RULES[Era.WS2012])
     assert wire.frame_bytes == before
+
+
+@pytest.mark.parametrize(("own", "allowed"), [(0.5, 0.5), (0.8, 0.7), (2.0, 0.7)])
+def test_of_the_eras_share_and_the_hosts_own_limit_the_smaller_one_holds(own: float, allowed: float) -> None:
+    qos = [QosPolicy(TrafficClass.MIGRATION, round(own * FAST))]
+    alone = min(frame_bytes(min(own, 1) * FAST), MESSAGE_BYTES_MAX)
+    adapters = Adapters(Nics([nic("nic1", FAST)]), qos)
+    wire = adapters.sending("nic1", 1500)
+    assert wire.frame_bytes == pytest.approx(alone, abs=1)
+    adapters.obey(RULES[Era.WS2008R2])
+    assert wire.frame_bytes == pytest.approx(frame_bytes(allowed * FAST), abs=1)
+    adapters.obey(RULES[Era.WS2012])
+    assert wire.frame_bytes == pytest.approx(alone, abs=1)
+
+
+def test_a_limit_shapes_a_nic_without_a_rate() -> None:
+    adapters = Adapters(Nics([nic("nic1", 0)]), [QosPolicy(TrafficClass.MIGRATION, SLOW)])
+    assert adapters.receiving("nic1", 1500).frame_bytes == frame_bytes(SLOW)
 
 
 def test_links_below_10_gbit_are_used_whole_and_a_team_is_one_link() -> None:

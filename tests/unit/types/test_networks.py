@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from ferry_types.links import TrafficClass
 from ferry_types.network_words import (
     network_words,
     nic_words,
     parse_network,
     parse_nic,
+    parse_qos,
     parse_team,
+    qos_words,
     team_words,
 )
 from ferry_types.networks import (
@@ -25,6 +28,7 @@ from ferry_types.networks import (
     nics_problem,
     path_mtu,
 )
+from ferry_types.qos import QosPolicy, qos_problem
 
 NIC = Nic("live", "migration", "10.0.1.5", 1_250_000_000, 0.00025, 9000, True, "")
 TEAM = Team("front", TeamMode.DYNAMIC)
@@ -54,7 +58,7 @@ def test_a_nic_is_written_with_units_and_read_back() -> None:
         ({"rate": 0}, "a rate of zero lets nothing through"),
         ({"rate": "10"}, "write it per second"),
         ({"rate": "1bit/s"}, "a rate of zero"),
-        ({"rate": "1kbit/s"}, "rate of 125 bytes per second of NIC live is out of range"),
+        ({"rate": "1kbit/s"}, "a rate of 1kbit/s is out of range: from 8kbit/s to 400Gbit/s"),
         ({"rate": "500Gbit/s"}, "out of range: from 8kbit/s to 400Gbit/s"),
         ({"rate": True}, "no rate"),
         ({"mtu": "575"}, "MTU 575 of NIC live is out of range: from 576 to 9216 bytes"),
@@ -160,3 +164,38 @@ def test_jumbo_frames_need_both_ends() -> None:
     assert path_mtu(jumbo, jumbo) == 9000
     assert path_mtu(jumbo, small) == path_mtu(jumbo, nic("c", "10.0.0.3", mtu=4000)) == 1500
     assert path_mtu(nic("d", "10.0.0.4", mtu=1400), jumbo) == 1400
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [QosPolicy(TrafficClass.MIGRATION, 50_000_001, 40), QosPolicy(TrafficClass.CSV, weight=1)],
+    ids=str,
+)
+def test_what_a_class_gets_is_read_as_it_is_written(policy: QosPolicy) -> None:
+    assert parse_qos(qos_words(policy)) == policy
+
+
+@pytest.mark.parametrize(
+    ("policies", "has_nics", "rule"),
+    [
+        ([QosPolicy(TrafficClass.CSV, weight=1), QosPolicy(TrafficClass.CSV, 10**6)], True, "qos classes"),
+        (
+            [QosPolicy(TrafficClass.CSV, weight=50), QosPolicy(TrafficClass.CLIENT, weight=51)],
+            True,
+            "qos weights",
+        ),
+        ([QosPolicy(TrafficClass.CSV, weight=50)], False, "qos without nic"),
+    ],
+)
+def test_limits_and_weights_that_do_not_go_together_are_refused_by_rule(
+    policies: list[QosPolicy], has_nics: bool, rule: str
+) -> None:
+    problem = qos_problem(policies, has_nics=has_nics)
+    assert problem is not None
+    assert problem.rule == rule
+
+
+def test_sound_limits_and_weights_are_not_refused() -> None:
+    policies = [QosPolicy(TrafficClass.CSV, 10**6, 50), QosPolicy(TrafficClass.CLIENT, weight=50)]
+    assert qos_problem(policies, has_nics=True) is None
+    assert qos_problem([], has_nics=False) is None

@@ -15,7 +15,7 @@ from ferry.v1 import common_pb2, membership_pb2, quorum_pb2
 from ferry_types import messages, quorum
 from ferry_types.errors import ErrorCode, FerryError, Refusal, refused
 from ferry_types.limits import PAGE_SIZE, PASS_LIMIT_MAX
-from ferry_types.links import MTU_MAX, MTU_MIN
+from ferry_types.links import MTU_MAX, MTU_MIN, TrafficClass
 from ferry_types.messages import FromHost, HostEnvelope, HostOrder, ImageReport, Renewal, StartVm, ToHost
 from ferry_types.migrations import (
     BlackoutParts,
@@ -36,6 +36,7 @@ from ferry_types.networks import (
     NicFault,
     Team,
 )
+from ferry_types.qos import QosPolicy
 from ferry_types.roles import Failback, Priority, RoleChanges, RoleRules
 from ferry_types.scale import SCALE_MAX
 from ferry_types.vms import Capacity, Processor, VmSpec
@@ -129,6 +130,9 @@ def values(hint: Any, field: str = "") -> st.SearchStrategy[Any]:
         return nics()
     if hint is Network:
         return networks()
+    if hint is QosPolicy:
+        rates = st.integers(RATE_BYTES_PER_S_MIN, RATE_BYTES_PER_S_MAX)
+        return st.builds(QosPolicy, st.sampled_from(TrafficClass), st.just(0) | rates, st.integers(1, 100))
     if hint is RoleChanges:
         named = st.lists(st.sampled_from([field.name for field in fields(RoleRules)]), min_size=1)
         return st.builds(RoleChanges, named.map(tuple), st.sampled_from(Priority), role_rules())
@@ -187,6 +191,7 @@ def test_what_the_coordinator_says_survives_the_wire(body: type[Any], data: st.D
         (common_pb2.Team, Team),
         (common_pb2.NicFault, NicFault),
         (common_pb2.Network, Network),
+        (common_pb2.QosPolicy, QosPolicy),
     ],
     ids=lambda one: one.__name__,
 )
