@@ -1,7 +1,8 @@
 """The UDP port on which this host's guests answer echo requests.
 
 The event loop only reads requests and hands them on; a guest answers from its vCPU's thread, straight through
-the socket, so that nothing but the guest is measured. Of a guest that has moved away the port itself says
+the socket, so that nothing but the guest is measured. Where the host has a NIC of a network for clients, both
+pass it first. Of a guest that has moved away the port itself says
 where to; that is a hint, and no guest has answered. What is too long, malformed or for nobody is dropped:
 that is how a network treats it.
 """
@@ -10,12 +11,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from ferry.v1 import host_pb2
 from ferry_agent.guest.vcpu import EchoReply
+from ferry_agent.network.guest_way import GuestWay
 from ferry_agent.redirects import Redirect
 from ferry_types.limits import ECHO_DATAGRAM_BYTES_MAX
 from ferry_types.names import validate_name
@@ -28,6 +31,9 @@ Submit = Callable[[str, int, Callable[[EchoReply], None]], None]
 MovedTo = Callable[[str], Redirect | None]
 """Takes a VM's name; where it answers if it has moved away. Must not block."""
 
+WayOf = Callable[[], GuestWay | None]
+"""The NIC by which requests come and answers go now; None: they pass as they are."""
+
 
 class EchoPort(asyncio.DatagramProtocol):
     """One UDP socket; requests are dropped until ``serve``."""
@@ -38,6 +44,7 @@ class EchoPort(asyncio.DatagramProtocol):
         self._socket = bound
         self._submit: Submit = lambda _vm, _sequence, _reply: None
         self._moved_to: MovedTo = lambda _vm: None
+        self._way_of: WayOf = lambda: None
 
     @classmethod
     @asynccontextmanager
@@ -60,9 +67,9 @@ class EchoPort(asyncio.DatagramProtocol):
         finally:
             transport.close()
 
-    def serve(self, submit: Submit, moved_to: MovedTo) -> None:
+    def serve(self, submit: Submit, moved_to: MovedTo, way_of: WayOf = lambda: None) -> None:
         """Hand requests to ``submit`` from now on, but for VMs that have moved away."""
-        self._submit, self._moved_to = submit, moved_to
+        self._submit, self._moved_to, self._way_of = submit, moved_to, way_of
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Take one request."""
@@ -73,29 +80,45 @@ class EchoPort(asyncio.DatagramProtocol):
             vm = validate_name(request.vm)
         except (DecodeError, ValueError):
             return
-        bound = self._socket
+        way = self._way_of()
+        if way is None:
+            self._take(vm, request.sequence, lambda message: self._send(message, addr))
+        else:
+            answer = partial(self._send_by, way, addr)
+            way.arrive(len(data), partial(self._take, vm, request.sequence, answer))
+
+    def _take(self, vm: str, sequence: int, send: Callable[[host_pb2.EchoReply], None]) -> None:
         redirect = self._moved_to(vm)
         if redirect is not None:
-            away = host_pb2.EchoReply(
-                vm=vm, sequence=request.sequence, epoch=redirect.epoch, moved_to=redirect.address
-            )
             with suppress(OSError):  # a lost datagram
-                bound.sendto(away.SerializeToString(), addr)
+                send(
+                    host_pb2.EchoReply(
+                        vm=vm, sequence=sequence, epoch=redirect.epoch, moved_to=redirect.address
+                    )
+                )
             return
 
         def reply(answer: EchoReply) -> None:
             # From the vCPU's thread: sendto is one system call, and sockets may be shared by threads. It does
             # not block; a full buffer raises OSError, which the vCPU takes for a lost datagram.
-            message = host_pb2.EchoReply(
-                vm=vm,
-                sequence=answer.sequence,
-                epoch=answer.epoch,
-                boot_epoch=answer.boot_epoch,
-                step=answer.step,
+            send(
+                host_pb2.EchoReply(
+                    vm=vm,
+                    sequence=answer.sequence,
+                    epoch=answer.epoch,
+                    boot_epoch=answer.boot_epoch,
+                    step=answer.step,
+                )
             )
-            bound.sendto(message.SerializeToString(), addr)
 
-        self._submit(vm, request.sequence, reply)
+        self._submit(vm, sequence, reply)
+
+    def _send(self, message: host_pb2.EchoReply, addr: Any) -> None:
+        self._socket.sendto(message.SerializeToString(), addr)
+
+    def _send_by(self, way: GuestWay, addr: Any, message: host_pb2.EchoReply) -> None:
+        data = message.SerializeToString()
+        way.leave(len(data), lambda: self._socket.sendto(data, addr))
 
 
 async def _bind(address: Address) -> socket.socket:

@@ -110,7 +110,7 @@ async def serve(settings: AgentSettings) -> None:
         offered = (migration_pb2.DESCRIPTOR, inspection_pb2.DESCRIPTOR)
         listeners = NicListeners(nics, server.address, offered, offer)
         await stack.enter_async_context(_fed_watchdog(settings, runtime, identity))
-        echo_port.serve(runtime.rack.echo, runtime.rack.moved_to)
+        echo_port.serve(runtime.rack.echo, runtime.rack.moved_to, adapters.guest_way)
         if settings.metrics_listen:
             stack.enter_context(served_metrics(make_registry(runtime, adapters), settings.metrics_listen))
         await _work(settings, runtime, server, nics, adapters, listeners, stopped)

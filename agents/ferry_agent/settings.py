@@ -11,6 +11,7 @@ from ferry_types.eras import Era
 from ferry_types.errors import FerryError
 from ferry_types.limits import (
     HOST_MEMORY_BYTES_DEFAULT,
+    HOST_MEMORY_BYTES_MAX,
     MIGRATION_LIMIT_DEFAULT,
     MIGRATION_LIMIT_MAX,
     VM_MEMORY_BYTES_MIN,
@@ -42,9 +43,6 @@ from ferry_wire.process_settings import (
 )
 
 PROGRAM: Final = "ferry agent run"
-
-HOST_MEMORY_BYTES_MAX: Final = 4 * 2**40
-"""4 TB a host: Hyper-V 2012 and 2012 R2."""
 
 PROCESSORS_MAX: Final = 320
 """Logical processors of a host: Hyper-V 2012 and 2012 R2."""

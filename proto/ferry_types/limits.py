@@ -41,6 +41,9 @@ MIGRATION_LIMIT_MAX = 64
 
 HOST_MEMORY_BYTES_DEFAULT = 8 * 2**30
 
+HOST_MEMORY_BYTES_MAX = 4 * 2**40
+"""4 TB a host: Hyper-V 2012 and 2012 R2."""
+
 SPAN_S_MAX = 7 * 86400.0
 """Longest time that an admin may name: a week."""
 

@@ -136,16 +136,29 @@ class Nic:
 
 def _check_address(nic: Nic) -> None:
     try:
-        address = ipaddress.ip_address(nic.address)
+        address = adapter_address(nic.address)
+    except ValueError as problem:
+        raise ValueError(f"NIC {nic.name}: {problem}") from None
+    if address != nic.address:
+        raise ValueError(f"address {nic.address!r} of NIC {nic.name} is to be written as {address}")
+
+
+def adapter_address(text: str) -> str:
+    """An IP address that one adapter can have, as it is to be written. Raises ValueError.
+
+    An IPv4 address in the clothes of IPv6 (::ffff:10.0.1.5) is that IPv4 address.
+    """
+    try:
+        address = ipaddress.ip_address(text)
     except ValueError:
         raise ValueError(
-            f"address {nic.address[:80]!r} of NIC {nic.name} is no IP address: write it as 10.0.1.5, "
-            "without port"
+            f"address {text[:80]!r} is no IP address: write it as 10.0.1.5, without port"
         ) from None
-    if str(address) != nic.address:
-        raise ValueError(f"address {nic.address!r} of NIC {nic.name} is to be written as {address}")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
     if address.is_unspecified or address.is_multicast:
-        raise ValueError(f"address {address} of NIC {nic.name} is not that of one adapter")
+        raise ValueError(f"address {address} is not that of one adapter")
+    return str(address)
 
 
 class TeamMode(StrEnum):

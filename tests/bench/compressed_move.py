@@ -22,13 +22,20 @@ from ferry_agent.migration.ports import IncomingSlot
 from ferry_agent.migration.processors import ProcessorMeter
 from ferry_agent.migration.source import OutgoingMove
 from ferry_agent.migration.target import MigrationServicer
+from ferry_agent.network.adapters import Adapters
+from ferry_agent.network.nics import Nics
+from ferry_agent.service import SWITCH_INTERVAL_S
 from ferry_types.errors import Refusal
-from ferry_types.messages import BeginOutgoing, MigrationProgress
+from ferry_types.limits import PASS_LIMIT_DEFAULT
+from ferry_types.messages import BeginOutgoing, MigrationProgress, Route
 from ferry_types.migrations import MigrationOptions, TransportOption
+from ferry_types.networks import Nic
 from ferry_types.workloads import Fill, FillSpec, resolve
+from ferry_wire.buffers import keep_freed_buffers
 from ferry_wire.servers import create_server
 
 MOVE, TOKEN, VM, EPOCH = "move-1", "a-token", "vm1", 1
+NIC, NIC_MTU = "nic1", 9000
 MIB = 2**20
 SETTLED_S = 1.0
 """For so long a guest's speed is measured before it is moved."""
@@ -48,9 +55,11 @@ class OpenGate:
         return True
 
 
-def running_guest(memory_bytes: int, profile: str, fill: FillSpec) -> tuple[GuestMemory, Vcpu]:
+def running_guest(
+    memory_bytes: int, profile: str, fill: FillSpec, **changes: int
+) -> tuple[GuestMemory, Vcpu]:
     memory = GuestMemory(memory_bytes)
-    guest = Guest.boot(VM, memory, resolve(profile, memory_bytes), fill, EPOCH)
+    guest = Guest.boot(VM, memory, resolve(profile, memory_bytes, **changes), fill, EPOCH)
 
     def crashed(_epoch: int, error: Exception) -> None:
         say(crashed=str(error))
@@ -126,27 +135,36 @@ class Source:
         return (self.ended[0] - self.began[0]) / (self.ended[1] - self.began[1])
 
 
-async def serve(memory_bytes: int) -> None:
+def adapters(rate_bytes_per_s: int) -> Adapters:
+    """One NIC of this rate; 0: not shaped."""
+    return Adapters(Nics([Nic(NIC, "live", "127.0.0.1", rate_bytes_per_s, mtu=NIC_MTU, rdma=True)]))
+
+
+async def serve(memory_bytes: int, rate_bytes_per_s: int) -> None:
     server = create_server("127.0.0.1:0", [migration_pb2.DESCRIPTOR])
-    MigrationServicer(Target(memory_bytes)).add_to(server.grpc)
+    wire_of = adapters(rate_bytes_per_s).receiving
+    MigrationServicer(Target(memory_bytes), wire_of=wire_of).add_to(server.grpc)
     await server.start()
     say(address=server.address)
     await asyncio.to_thread(sys.stdin.read)
     await server.stop(0)
 
 
-async def move(
-    address: str, memory_bytes: int, profile: str, option: str, fill: FillSpec, verify: bool
-) -> None:
-    memory, vcpu = running_guest(memory_bytes, profile, fill)
+async def move(told: argparse.Namespace, fill: FillSpec) -> None:
+    changes = {"write_rate_bytes_per_s": told.write_rate} if told.write_rate else {}
+    memory, vcpu = running_guest(told.memory_bytes, told.profile, fill, **changes)
     alone = await asyncio.to_thread(steps_per_s, vcpu, SETTLED_S)
     host = Source(vcpu)
-    options = MigrationOptions(option=TransportOption(option), verify=verify)
-    order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", address, options)
+    option = TransportOption(told.option)
+    options = MigrationOptions(option=option, verify=told.verify, pass_limit=told.pass_limit)
+    routes = (Route(NIC, NIC, told.address, NIC_MTU),)
+    order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", told.address, options, routes)
     say(moving=True)
     resident_bytes = _largest_resident_bytes()
     began_at_s, processor_began_s = time.monotonic(), time.process_time()
-    awaiting = await OutgoingMove(order, memory, host, least_recently_used_first=True).run()
+    wire_of = adapters(told.nic_rate).sending
+    attempt = OutgoingMove(order, memory, host, least_recently_used_first=True, wire_of=wire_of)
+    awaiting = await attempt.run()
     total_s = time.monotonic() - began_at_s
     figures = awaiting.figures(None)
     say(
@@ -173,19 +191,24 @@ def main() -> None:
     parser.add_argument("--memory-bytes", type=int, default=256 * MIB)
     parser.add_argument("--profile", default="idle")
     parser.add_argument("--option", default="compression")
+    parser.add_argument("--nic-rate", type=int, default=0, help="bytes per second of the NICs at both ends")
+    parser.add_argument("--write-rate", type=int, help="bytes per second that the guest writes")
+    parser.add_argument("--pass-limit", type=int, default=PASS_LIMIT_DEFAULT)
     parser.add_argument("--fill", help="a path; random without one")
     parser.add_argument("--verify", action="store_true")
     parser.add_argument(
         "--all-spare", action="store_true", help="compress as if nobody else used the machine"
     )
     told = parser.parse_args()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as an agent has it
+    keep_freed_buffers()
     if told.all_spare:
         ProcessorMeter.idle_s = everything_idle  # type: ignore[method-assign, assignment]
         compression.NICENESS = 0
     fill = FillSpec(Fill.FILE, told.fill) if told.fill else FillSpec(Fill.RANDOM)
     match told.role:
         case "target":
-            asyncio.run(serve(told.memory_bytes))
+            asyncio.run(serve(told.memory_bytes, told.nic_rate))
         case "neighbour":
             _, vcpu = running_guest(64 * MIB, "thrash", FillSpec(Fill.RANDOM))
             say(running=True)
@@ -193,7 +216,7 @@ def main() -> None:
                 say(steps=vcpu.steps, at_s=time.monotonic())
             vcpu.stop()
         case "source":
-            asyncio.run(move(told.address, told.memory_bytes, told.profile, told.option, fill, told.verify))
+            asyncio.run(move(told, fill))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from tests.unit.network.traffic import member
 
 from ferry_agent.network.adapter import Adapter
 from ferry_agent.network.wire import Wire
+from ferry_host.shaping.policies import ClassPolicy
 from ferry_types.links import TrafficClass, goodput_bytes_per_s
 from ferry_types.networks import TeamMode
 
@@ -77,17 +78,26 @@ async def rate_bytes_per_s(
     source: Adapter, target: Adapter, streams: int, send: Send, run_s: float = RUN_S
 ) -> float:
     """Payload that the target has taken up, over the time that it took."""
+    rates = await rates_by_stream(source, target, [CLASS] * streams, send, run_s)
+    return sum(rates)
+
+
+async def rates_by_stream(
+    source: Adapter, target: Adapter, classes: list[TrafficClass], send: Send, run_s: float = RUN_S
+) -> list[float]:
+    """The same of each of several streams at once, each of a class."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(2 * STREAMS_MAX))
-    async with connections(streams) as pairs:
+    async with connections(len(classes)) as pairs:
         began_s = time.monotonic()
         sending, receiving = [], []
-        for number, (out, into) in enumerate(pairs):
+        for number, ((out, into), kind) in enumerate(zip(pairs, classes, strict=True)):
             name = f"stream {number}"
-            sending.append(send(out, source.sending(name, CLASS), began_s + run_s))
-            receiving.append(asyncio.to_thread(receive, into, target.receiving(name, CLASS)))
+            sending.append(send(out, source.sending(name, kind), began_s + run_s))
+            receiving.append(asyncio.to_thread(receive, into, target.receiving(name, kind)))
         _, received = await asyncio.gather(asyncio.gather(*sending), asyncio.gather(*receiving))
-        return sum(received) / (time.monotonic() - began_s)
+        took_s = time.monotonic() - began_s
+        return [size_bytes / took_s for size_bytes in received]
 
 
 def nic(rate: float) -> Adapter:
@@ -126,3 +136,31 @@ async def test_one_stream_over_a_team_of_two(mode: TeamMode, nics: int) -> None:
     source, target = (Adapter("team1", members, {}, mode) for _ in range(2))
     measured = await rate_bytes_per_s(source, target, 1, send_on_the_loop)
     assert measured == pytest.approx(nics * goodput_bytes_per_s(GBIT, MTU), rel=0.02)
+
+
+@pytest.mark.parametrize("send", [send_on_the_loop, send_in_a_thread])
+@pytest.mark.parametrize(("streams", "weights"), [((1, 1), (70, 30)), ((1, 4), (50, 50)), ((4, 1), (25, 75))])
+async def test_two_classes_at_once_share_by_weight(
+    send: Send, streams: tuple[int, int], weights: tuple[int, int]
+) -> None:
+    classes = (TrafficClass.MIGRATION, TrafficClass.CLIENT)
+    policies = {kind: ClassPolicy(weight=weight) for kind, weight in zip(classes, weights, strict=True)}
+    source, target = (Adapter("nic1", [member("nic1", GBIT, mtu=MTU)], policies) for _ in range(2))
+    of = [kind for kind, count in zip(classes, streams, strict=True) for _ in range(count)]
+    rates = await rates_by_stream(source, target, of, send)
+    whole = goodput_bytes_per_s(GBIT, MTU)
+    assert sum(rates) == pytest.approx(whole, rel=0.02)
+    for kind, weight in zip(classes, weights, strict=True):
+        share = sum(rate for rate, its in zip(rates, of, strict=True) if its is kind) / whole
+        print(f"{send.__name__} {kind}: {share:.4f} for a weight of {weight}")  # noqa: T201
+        assert share == pytest.approx(weight / 100, rel=0.02)
+
+
+async def test_a_limited_class_leaves_the_rest_to_the_other() -> None:
+    classes = [TrafficClass.MIGRATION, TrafficClass.CLIENT]
+    policies = {TrafficClass.MIGRATION: ClassPolicy(limit_bytes_per_s=0.4 * GBIT, weight=90)}
+    source, target = (Adapter("nic1", [member("nic1", GBIT, mtu=MTU)], policies) for _ in range(2))
+    limited, other = await rates_by_stream(source, target, classes, send_on_the_loop)
+    whole = goodput_bytes_per_s(GBIT, MTU)
+    assert limited == pytest.approx(0.4 * whole, rel=0.02)
+    assert other == pytest.approx(0.6 * whole, rel=0.02)

@@ -5,6 +5,7 @@ from itertools import count
 
 from ferry_agent.migration.ports import Wire, unshaped
 from ferry_agent.network.adapter import Adapter, Passed
+from ferry_agent.network.guest_way import GuestWay
 from ferry_agent.network.nics import Nics
 from ferry_host.scale import UNSCALED, Scale
 from ferry_host.shaping.policies import ClassPolicy
@@ -23,6 +24,7 @@ class Adapters:
         self._migration_limit_bytes_per_s = limit_bytes_per_s(qos, TrafficClass.MIGRATION)
         policies = {each.traffic_class: ClassPolicy(each.limit_bytes_per_s, each.weight) for each in qos}
         self._flows = count(1)
+        self._guest_ways: dict[str, GuestWay] = {}
         teams = (
             Adapter(team.name, [nic for nic in nics.all if nic.team == team.name], policies, team.mode, scale)
             for team in nics.teams
@@ -69,6 +71,19 @@ class Adapters:
             if nic
             else unshaped(nic)
         )
+
+    def guest_way(self) -> GuestWay | None:
+        """How guests' own datagrams pass now; None: the host has no NIC of a network for clients."""
+        nic = self._nics.to_clients
+        if nic is None:
+            return None
+        if nic.name not in self._guest_ways:
+            adapter = self._adapter(nic.name)
+            flow = self._flow(nic.name)
+            self._guest_ways[nic.name] = GuestWay(
+                adapter.receiving(flow, TrafficClass.CLIENT), adapter.sending(flow, TrafficClass.CLIENT)
+            )
+        return self._guest_ways[nic.name]
 
     def _adapter(self, nic: str) -> Adapter:
         return self._by_nic[self._nics.get(nic).name]

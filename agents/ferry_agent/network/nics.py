@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ferry_types.errors import FerryError, not_found
-from ferry_types.networks import Network, Nic, NicFault, Team
+from ferry_types.networks import Network, NetworkRole, Nic, NicFault, Team
 
 TAKEN_DOWN: Final = "an administrator has taken it down"
 
@@ -25,6 +25,7 @@ class Nics:
         self._by_name = {nic.name: nic for nic in self.all}
         self._reasons: dict[str, str] = {}
         self._excluded: frozenset[str] = frozenset()
+        self._of_clients: frozenset[str] = frozenset()
         self._listeners: list[Listener] = []
 
     def get(self, name: str) -> Nic:
@@ -70,7 +71,19 @@ class Nics:
 
     def learn(self, networks: Iterable[Network]) -> None:
         """The cluster's networks, which say what each NIC may carry; until then each carries everything."""
-        self._excluded = frozenset(network.name for network in networks if not network.role.carries_cluster)
+        known = tuple(networks)
+        self._excluded = frozenset(network.name for network in known if not network.role.carries_cluster)
+        self._of_clients = frozenset(network.name for network in known if network.role is NetworkRole.CLIENT)
+
+    @property
+    def to_clients(self) -> Nic | None:
+        """The NIC by which clients reach the guests: one of a network for clients, one that is up if any is.
+
+        None: the host has no such NIC, and its guests are reached at its own address, whatever is down.
+        """
+        leading = [nic for nic in self.all if nic.network in self._of_clients]
+        up = (nic for nic in leading if nic.name not in self._reasons)
+        return next(up, leading[0] if leading else None)
 
     @property
     def is_cut_off(self) -> bool:

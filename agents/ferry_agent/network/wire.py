@@ -35,13 +35,19 @@ class Wire:
         """
         return int(min(max(self._side.unit_bytes(self._flow), PAGE_SIZE), MESSAGE_BYTES_MAX))
 
+    def pass_at_once(self, size_bytes: int) -> bool:
+        """Whether the bytes have passed: nothing is shaped, and the NIC is up. From any thread."""
+        if not self._side.free:
+            return False
+        self._side.count(self._flow, size_bytes)
+        return True
+
     async def pass_bytes(self, size_bytes: int) -> None:
         """Return once the NIC has passed so many bytes of this flow. If cancelled, the rest does not pass.
 
         Raises FerryError (unreachable) if the NIC is down, or goes down before that.
         """
-        if self._side.free:
-            self._side.count(self._flow, size_bytes)
+        if self.pass_at_once(size_bytes):
             return
         nap = LoopNap()
         request = self._begin(size_bytes, nap.wake)
@@ -53,8 +59,7 @@ class Wire:
 
     def pass_bytes_blocking(self, size_bytes: int) -> None:
         """The same from any thread but an event loop's. Raises FerryError as ``pass_bytes`` does."""
-        if self._side.free:
-            self._side.count(self._flow, size_bytes)
+        if self.pass_at_once(size_bytes):
             return
         woken = threading.Event()
         request = self._begin(size_bytes, woken.set)

@@ -227,7 +227,8 @@ def _read_topology(file: Path | None, hosts: int | None, scale: int | None) -> "
     try:
         topology = model.read(file, 1 if scale is None else scale)
     except OSError as problem:
-        raise FerryError(failed(f"{file} cannot be read: {problem.strerror}")) from None
+        what = f"{file} cannot be read: {problem.strerror}"
+        raise FerryError(failed(what, "name a file that you may read")) from None
     except Malformed as problem:
         what = "\n  ".join(f"{file}: {each}" for each in problem.problems)
         hint = "ferry lab schema prints what a file may have"

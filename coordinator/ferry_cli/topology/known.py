@@ -11,7 +11,7 @@ from ferry_types.links import MTU_STANDARD
 from ferry_types.migrations import BEST
 from ferry_types.networks import networks_problem
 from ferry_types.qos import qos_problem
-from ferry_types.roles import SWITCH_DEFAULT
+from ferry_types.roles import SWITCH_DEFAULT, Failback
 from ferry_types.scale import memory_problem, rate_problem
 
 if TYPE_CHECKING:
@@ -154,11 +154,19 @@ def _in_vms(topology: "Topology") -> Iterator[Misfit]:
         if vm.node is not None and vm.node not in switches:
             what = _missing("host", vm.node, switches)
             yield Misfit(("vms", name, "node"), what, "known names")
+        elif vm.node is not None and vm.possible and vm.node not in vm.possible:
+            what = f"{vm.node} is none of its possible owners: {', '.join(vm.possible)}"
+            yield Misfit(("vms", name, "node"), what, "possible owners")
         for field, owners in (("possible", vm.possible), ("preferred", vm.preferred)):
             for index, owner in enumerate(owners):
                 if owner not in switches:
                     what = _missing("host", owner, switches)
                     yield Misfit(("vms", name, field, index), what, "known names")
+                elif vm.possible and owner not in vm.possible:
+                    what = f"{owner} is none of its possible owners: {', '.join(vm.possible)}"
+                    yield Misfit(("vms", name, field, index), what, "preferred owners")
+        if vm.rules.failback is not Failback.OFF and not vm.preferred:
+            yield Misfit(("vms", name, "failback"), "it has no preferred owner to go back to", "failback")
         owners = (vm.node,) if vm.node is not None else vm.possible or tuple(switches)
         if not any(vm.switch in switches.get(owner, (vm.switch,)) for owner in owners):
             what = f"no virtual switch {vm.switch} is on {', '.join(owners)}"

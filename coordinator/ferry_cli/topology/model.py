@@ -31,7 +31,12 @@ from ferry_sim.scenarios.fields import (
     Seconds,
     SizeBytes,
 )
-from ferry_types.limits import MIGRATION_LIMIT_MAX, VM_MEMORY_BYTES_MIN
+from ferry_types.limits import (
+    HOST_MEMORY_BYTES_MAX,
+    MIGRATION_LIMIT_MAX,
+    VM_MEMORY_BYTES_MAX,
+    VM_MEMORY_BYTES_MIN,
+)
 from ferry_types.links import MTU_MAX, MTU_MIN, MTU_STANDARD, TrafficClass
 from ferry_types.migrations import TransportOption
 from ferry_types.network_words import limit_rate, share_weight
@@ -44,6 +49,7 @@ from ferry_types.networks import (
     Nic,
     Team,
     TeamMode,
+    adapter_address,
 )
 from ferry_types.networks import Network as ClusterNetwork
 from ferry_types.qos import WEIGHT_SUM, QosPolicy
@@ -67,11 +73,11 @@ def _empty_if_null(value: Any) -> Any:
     return {} if value is None else value
 
 
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise ValueError(f"{text[:80]!r} is no IP address: write it as 10.0.1.5, without port") from None
+def _whole(value: Any) -> Any:
+    """``true`` is 1 to pydantic."""
+    if isinstance(value, bool):
+        raise ValueError("write a whole number here")
+    return value
 
 
 def _subnet(text: str) -> str:
@@ -81,8 +87,9 @@ def _subnet(text: str) -> str:
         raise ValueError(f"{text[:80]!r} is no subnet: write it as 10.0.1.0/24") from None
 
 
+Count = Annotated[int, BeforeValidator(_whole)]
 IpAddress = Annotated[
-    str, AfterValidator(_address), WithJsonSchema({"type": "string", "examples": ["127.1.1.1"]})
+    str, AfterValidator(adapter_address), WithJsonSchema({"type": "string", "examples": ["127.1.1.1"]})
 ]
 Subnet = Annotated[
     str, AfterValidator(_subnet), WithJsonSchema({"type": "string", "examples": ["127.1.0.0/24"]})
@@ -111,7 +118,7 @@ class Network(_Part):
     """A cluster network."""
 
     role: NetworkRole = Field(description="what it is there for")
-    metric: int | None = Field(
+    metric: Count | None = Field(
         default=None,
         ge=1,
         le=METRIC_MAX,
@@ -127,7 +134,7 @@ class HostNic(_Part):
     address: IpAddress | None = Field(default=None, description="else the lab deals one out")
     rate: LimitBytesPerS | None = Field(default=None, description="its speed; else it is not shaped")
     latency: Seconds = Field(default=0.0, le=LATENCY_S_MAX, description="that it adds, one way")
-    mtu: int = Field(default=MTU_STANDARD, ge=MTU_MIN, le=MTU_MAX, description="bytes; jumbo frames: 9000")
+    mtu: Count = Field(default=MTU_STANDARD, ge=MTU_MIN, le=MTU_MAX, description="bytes; jumbo frames: 9000")
     rdma: bool = Field(default=False, description="whether it has RDMA, which excludes a team")
     team: Name | None = Field(default=None, description="one of the host's teams")
 
@@ -172,10 +179,13 @@ class Host(_Part):
     """A host of the cluster; what is not said is as ``ferry lab up`` and the agent have it."""
 
     memory: SizeBytes | None = Field(
-        default=None, ge=VM_MEMORY_BYTES_MIN, description="what its VMs may use together"
+        default=None,
+        ge=VM_MEMORY_BYTES_MIN,
+        le=HOST_MEMORY_BYTES_MAX,
+        description="what its VMs may use together",
     )
-    processors: int | None = Field(default=None, ge=1, le=PROCESSORS_MAX, description="logical processors")
-    migration_limit: int | None = Field(
+    processors: Count | None = Field(default=None, ge=1, le=PROCESSORS_MAX, description="logical processors")
+    migration_limit: Count | None = Field(
         default=None, ge=1, le=MIGRATION_LIMIT_MAX, description="live migrations at a time"
     )
     migration_option: TransportOption | None = Field(
@@ -200,7 +210,12 @@ class Host(_Part):
 class Vm(model.Vm):
     """A VM that is created once all hosts are up, unless the lab has it already."""
 
-    memory: SizeBytes = Field(default=VM_MEMORY_BYTES_DEFAULT, description="at least 4MiB")
+    memory: SizeBytes = Field(
+        default=VM_MEMORY_BYTES_DEFAULT,
+        ge=VM_MEMORY_BYTES_MIN,
+        le=VM_MEMORY_BYTES_MAX,
+        description="at least 4MiB",
+    )
 
 
 class Topology(_Part):

@@ -80,6 +80,10 @@ def parse(text: str) -> Document:
         mark = problem.problem_mark
         where = "" if mark is None else f"line {mark.line + 1}: "
         raise Malformed(f"{where}it is not YAML: {problem.problem or problem.context}") from None
+    except yaml.reader.ReaderError as problem:
+        line = text.count("\n", 0, problem.position) + 1
+        what = f"character {problem.character:#x} cannot be in it"
+        raise Malformed(f"line {line}: it is not YAML: {what}") from None
     except yaml.YAMLError as problem:
         raise Malformed(f"it is not YAML: {problem}") from None
     if root is None:
@@ -156,8 +160,19 @@ _TOLD: Final[Mapping[str, str]] = {
     "string_type": "write a text here",
     "extra_forbidden": "there is no such field",
     "missing": "it is missing",
+    "enum": "write one of {expected}",
+    "literal_error": "write one of {expected}",
+    "int_type": "write a whole number here",
+    "int_parsing": "write a whole number here",
+    "int_from_float": "write a whole number here",
+    "bool_type": "write true or false here",
+    "bool_parsing": "write true or false here",
+    "greater_than_equal": "it is too small: at least {ge}",
+    "less_than_equal": "it is too large: at most {le}",
+    "too_short": "these are too few: at least {min_length}",
+    "too_long": "these are too many: at most {max_length}",
 }
-"""Kind of an error of pydantic -> what to say."""
+"""Kind of an error of pydantic -> what to say, with what its context has."""
 
 
 def problems(found: Document, error: ValidationError, limit: int) -> list[str]:
@@ -171,7 +186,10 @@ def problems(found: Document, error: ValidationError, limit: int) -> list[str]:
     for detail in details:
         place = detail["loc"]
         if not any(other != place and other[: len(place)] == place for other in places):
-            what = _TOLD.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+            if (template := _TOLD.get(detail["type"])) is not None:
+                what = template.format_map(detail.get("ctx", {}))
+            else:
+                what = detail["msg"].removeprefix("Value error, ")
             told.append(at(found, place, what))
     return list(dict.fromkeys(told))[:limit]
 

@@ -11,9 +11,12 @@ import pytest
 from ferry.v1 import host_pb2
 from ferry_agent.echo_port import EchoPort
 from ferry_agent.guest.vcpu import EchoReply
+from ferry_agent.network.adapters import Adapters
+from ferry_agent.network.nics import Nics
 from ferry_agent.redirects import Redirect
 from ferry_types.errors import ErrorCode, FerryError
 from ferry_types.limits import ECHO_DATAGRAM_BYTES_MAX
+from ferry_types.networks import Network, NetworkRole, Nic
 
 ANY_PORT = "127.0.0.1:0"
 Request = tuple[str, int, Callable[[EchoReply], None]]
@@ -127,3 +130,30 @@ async def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(FerryError, match="not an address of this machine"):
         async with EchoPort.open("192.0.2.1:0"):
             pass
+
+
+async def test_requests_and_answers_pass_the_nic_for_clients_in_both_directions() -> None:
+    nics = Nics([Nic("nic1", "clients", "10.0.0.1", rate_bytes_per_s=125_000_000)])
+    nics.learn([Network("clients", NetworkRole.CLIENT)])
+    adapters = Adapters(nics)
+    away = {"vm2": Redirect("10.0.0.2:7002", 6)}
+
+    def guest(_vm: str, sequence: int, reply: Callable[[EchoReply], None]) -> None:
+        threading.Thread(target=reply, args=(EchoReply(sequence, 5, 3, 1234),)).start()
+
+    async with EchoPort.open(ANY_PORT) as port, asking(port) as client:
+        port.serve(guest, away.get, adapters.guest_way)
+        client.send(request("vm1", 1))
+        one = await answer_to(client)
+        client.send(request("vm2", 2))
+        other = await answer_to(client)
+        assert (one.step, other.moved_to) == (1234, "10.0.0.2:7002")
+        (told,) = adapters.passed()
+        assert told.received_bytes == len(request("vm1", 1)) + len(request("vm2", 2))
+        assert told.sent_bytes == len(one.SerializeToString()) + len(other.SerializeToString())
+        nics.turn("nic1", up=False)
+        port.datagram_received(request("vm1", 3), client.getsockname())
+        await asyncio.sleep(0.05)
+        nics.turn("nic1", up=True)
+        client.send(request("vm1", 4))
+        assert (await answer_to(client)).sequence == 4, "the cable was out for 3"

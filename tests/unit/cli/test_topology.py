@@ -158,7 +158,49 @@ def test_the_notes_of_a_lab_keep_networks_and_repeated_options(tmp_path: Path) -
         ("node: n1", "node: n9", "line 14: vms.a.node: there is no host n9: the file has n1, n2"),
         ("node: n1", "preferred: [n1, n9]", "vms.a.preferred[1]: there is no host n9"),
         ("node: n1", "switch: lab", "vms.a.switch: no virtual switch lab is on n1, n2"),
-        ("node: n1", "memory: 1MiB", "vms.a: memory of 1048576 bytes is out of range"),
+        ("node: n1", "memory: 1MiB", "line 14: vms.a.memory: it is too small: at least 4194304"),
+        ("node: n1", "memory: 0", "line 14: vms.a.memory: it is too small"),
+        ("node: n1", "node: n1, possible: [n2]", "vms.a.node: n1 is none of its possible owners: n2"),
+        (
+            "node: n1",
+            "possible: [n2], preferred: [n1]",
+            "vms.a.preferred[0]: n1 is none of its possible owners: n2",
+        ),
+        ("node: n1", "failback: now", "vms.a.failback: it has no preferred owner to go back to"),
+        ("node: n1", "priority: urgent", "vms.a.priority: write one of 'high', 'medium', 'low' or 'none'"),
+        ("  n1:\n", "  n1:\n    memory: 100TiB\n", "line 6: hosts.n1.memory: it is too large"),
+        ("  n1:\n", "  n1:\n    memory: -1\n", "line 6: hosts.n1.memory: '-1' is not a size"),
+        ("  n1:\n", "  n1:\n    processors: true\n", "line 6: hosts.n1.processors: write a whole number"),
+        ("  n1:\n", "  n1:\n    processors: 0\n", "line 6: hosts.n1.processors: it is too small"),
+        ("  n1:\n", "  n1:\n    migration_limit: 99\n", "line 6: hosts.n1.migration_limit: it is too large"),
+        (
+            "  n1:\n",
+            "  n1:\n    processor: intel\n",
+            "line 6: hosts.n1.processor: 'intel' is no processor model",
+        ),
+        ("  n1:\n", "  n1:\n    switches: [a b]\n", "line 6: hosts.n1.switches[0]: name 'a b' is not valid"),
+        ("  n1:\n", "  n1:\n    domain: a b\n", "line 6: hosts.n1.domain: name 'a b' is not valid"),
+        ("  n1:\n", "  n1:\n    level: 2025\n", "line 6: hosts.n1.level: write one of"),
+        ("{network: front}", "{network: front, rate: -5Gbit/s}", "front.rate: '-5Gbit/s' is not a rate"),
+        ("{network: front}", "{network: front, rate: 401Gbit/s}", "from 8kbit/s to 400Gbit/s"),
+        ("{network: front}", "{network: front, rate: 1B/s}", "from 8kbit/s to 400Gbit/s"),
+        ("{network: front}", "{network: front, rate: " + "9" * 400 + "Gbit/s}", "it is too large"),
+        ("{network: front}", "{network: front, rate: true}", "front.rate: rate True is no rate"),
+        ("{network: front}", "{network: front, latency: -1ms}", "front.latency: '-1ms' is not a duration"),
+        ("{network: front}", "{network: front, mtu: jumbo}", "front.mtu: write a whole number here"),
+        ("{network: front}", "{network: front, rdma: maybe}", "front.rdma: write true or false here"),
+        ("{network: front}", "{network: front, address: 224.0.0.1}", "is not that of one adapter"),
+        ("{network: front}", "{network: front, address: 0.0.0.0}", "is not that of one adapter"),
+        ("{network: front}", "{network: front, address: 127.1.1.1:80}", "without port"),
+        ("{network: front}", "", "line 8: hosts.n1.nics.front: write a map of fields here"),
+        ("{network: front}", "*x", "line 8: anchors and references are not used here"),
+        ("{network: front}", "!!python/object:os.system {}", "line 8: tags such as"),
+        (
+            "{role: client}",
+            "{role: client, metric: low}",
+            "networks.front.metric: write a whole number",
+        ),
+        ("  front: {role", "  fr ont: {role", "line 3: networks.fr ont: name 'fr ont' is not valid"),
         ("  a: {", "  n1: {", "vms.n1: n1 is both a host and a VM"),
         ("  n1:\n", "  witness:\n", "line 5: hosts.witness: no host may be named witness"),
         (
@@ -233,6 +275,44 @@ def test_addresses_are_dealt_out_of_what_is_free() -> None:
     assert "line 12: hosts.n2.nics.live: subnet 127.5.0.8/32 has no address left" in problems(tight)[0]
     foreign = SMALL.replace("{role: migration}", "{role: migration, subnet: 10.0.0.0/24}")
     assert "give it an address: a lab deals out those of 127.0.0.0/8" in problems(foreign)[0]
+
+
+def test_an_address_in_other_clothes_is_the_same_address() -> None:
+    text = SMALL.replace("{network: front}", "{network: front, address: 127.5.0.7}")
+    text = text.replace("network: live, team", 'network: live, address: "::ffff:127.5.0.7", team')
+    (said,) = problems(text)
+    assert said == "line 12: hosts.n2.nics.live.address: 127.5.0.7 is the address of front of n1, too"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is empty"),
+        ("# nothing but this\n", "it is empty"),
+        ("hello\n", "line 1: write a map of fields here"),
+        ("- a\n", "line 1: write a map of fields here"),
+        ("hosts: {}\n", "line 1: hosts: these are too few: at least 1"),
+        ("hosts:\n", "line 1: hosts: write a map of names here"),
+        ("hosts: {" + ", ".join(f"h{n}: " for n in range(65)) + "}\n", "line 1: hosts: these are too many"),
+        ("&a [*a]\n", "line 1: anchors and references are not used here"),
+        ("a: &a\n  b: *a\n", "line 1: anchors and references are not used here"),
+        ("hosts: " + "[" * 100 + "]" * 100, "line 1: it is nested too deeply"),
+        ("? [a, b]\n: c\n", "line 1: a name is a word, not a list or a map"),
+        ("hosts:\n  n1: \0\n", "line 2: it is not YAML: character 0x0 cannot be in it"),
+        ("hosts: {n1: \n", "line 2: it is not YAML"),
+        ("hosts: {n1: }\n---\nhosts: {n1: }\n", "line 2: it is not YAML"),
+    ],
+)
+def test_what_is_no_topology_at_all_is_told_with_its_line(text: str, said: str) -> None:
+    assert any(said in each for each in problems(text)), problems(text)
+
+
+def test_what_is_no_text_or_too_large_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    for contents, said in ((bytes(range(256)), "byte 128 is not UTF-8 text"), (b"#" * 2**21, "too many for")):
+        file.write_bytes(contents)
+        with pytest.raises(Malformed, match=said):
+            model.read(file)
 
 
 def test_overlapping_subnets_are_told() -> None:

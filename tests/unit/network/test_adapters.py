@@ -1,5 +1,7 @@
 """A host's adapters: which NIC passes what, under which era, and what becomes of it when a NIC goes down."""
 
+import asyncio
+import statistics
 import time
 from types import SimpleNamespace
 from typing import cast
@@ -9,19 +11,22 @@ import pytest
 from ferry_agent.metrics import make_registry
 from ferry_agent.migration.ports import UnshapedWire
 from ferry_agent.network.adapters import Adapters
+from ferry_agent.network.guest_way import DATAGRAMS_MAX, GuestWay
 from ferry_agent.network.nics import Nics
 from ferry_agent.runtime import HostRuntime
 from ferry_types.eras import RULES, Era
 from ferry_types.errors import ErrorCode, FerryError
 from ferry_types.limits import MESSAGE_BYTES_MAX
 from ferry_types.links import TrafficClass, goodput_bytes_per_s
-from ferry_types.networks import Nic, Team, TeamMode
+from ferry_types.networks import Network, NetworkRole, Nic, Team, TeamMode
 from ferry_types.qos import QosPolicy
 from ferry_types.units import parse_rate
 
 FAST, SLOW = parse_rate("10Gbit/s"), parse_rate("1Gbit/s")
 UNIT_S = 0.004
 """What a frame takes on the wire."""
+LOST_S = 0.5
+"""A datagram that takes longer is lost."""
 
 
 def nic(name: str, rate: int, team: str = "") -> Nic:
@@ -147,3 +152,88 @@ async def test_prometheus_is_told_what_passed() -> None:
     assert registry.get_sample_value("ferry_nic_bytes_total", received) == 0
     busy_s = registry.get_sample_value("ferry_nic_busy_seconds_total", sent)
     assert busy_s == pytest.approx(1000 / goodput_bytes_per_s(SLOW, 1500))
+
+
+# --- guests' own datagrams ------------------------------------------------------------------------
+
+
+def front(name: str, rate: int, latency_s: float = 0.0) -> Nic:
+    return Nic(name, "clients", f"10.0.1.{name[-1]}", rate, latency_s)
+
+
+def known(*nics: Nic) -> Nics:
+    of_host = Nics(nics)
+    of_host.learn([Network("clients", NetworkRole.CLIENT), Network("live", NetworkRole.MIGRATION)])
+    return of_host
+
+
+async def passes_in_s(way: GuestWay, size_bytes: int = 100) -> float:
+    """How long a datagram takes out of the host. Raises TimeoutError: it is lost."""
+    passed, began_s = asyncio.Event(), time.monotonic()
+    way.leave(size_bytes, passed.set)
+    await asyncio.wait_for(passed.wait(), LOST_S)
+    return time.monotonic() - began_s
+
+
+async def test_guests_are_reached_by_a_nic_of_a_network_for_clients_that_is_up() -> None:
+    nics = known(nic("nic1", SLOW), front("nic2", SLOW), front("nic3", SLOW))
+    adapters = Adapters(nics)
+    first = adapters.guest_way()
+    assert first is not None
+    assert adapters.guest_way() is first
+    nics.turn("nic2", up=False)
+    other = adapters.guest_way()
+    assert other is not None
+    assert other is not first
+    await passes_in_s(other)
+    nics.turn("nic3", up=False)
+    last = adapters.guest_way()
+    assert last is not None
+    with pytest.raises(TimeoutError):
+        await passes_in_s(last)
+
+
+async def test_without_a_nic_for_clients_nothing_holds_guests_up() -> None:
+    assert Adapters(known(nic("nic1", SLOW))).guest_way() is None
+
+
+async def test_a_guest_waits_for_no_more_than_a_piece_of_a_move_on_the_same_nic() -> None:
+    adapters = Adapters(known(front("nic1", SLOW // 10)))
+    way, wire = adapters.guest_way(), adapters.sending("nic1", 1500)
+    assert way is not None
+    moving = asyncio.create_task(wire.pass_bytes(SLOW // 10 // 2))  # half a second's
+    await asyncio.sleep(0.05)
+    waits_s = [await passes_in_s(way) for _ in range(10)]
+    assert not moving.done()
+    assert statistics.median(waits_s) < 0.02
+    await moving
+
+
+async def test_a_guest_waits_for_its_own_limit() -> None:
+    limit = 100_000
+    adapters = Adapters(known(front("nic1", SLOW)), [QosPolicy(TrafficClass.CLIENT, limit)])
+    way = adapters.guest_way()
+    assert way is not None
+    await passes_in_s(way)
+    took_s = await passes_in_s(way, limit // 5)
+    assert took_s >= 0.2 - 0.05, "but for the burst that a lane makes up for"
+
+
+async def test_what_arrives_is_as_late_as_the_nic_makes_it() -> None:
+    way = Adapters(known(front("nic1", SLOW, latency_s=0.05))).guest_way()
+    assert way is not None
+    arrived, began_s = asyncio.Event(), time.monotonic()
+    way.arrive(100, arrived.set)
+    await asyncio.wait_for(arrived.wait(), LOST_S)
+    assert time.monotonic() - began_s >= 0.05
+    assert await passes_in_s(way) < 0.05
+
+
+async def test_what_a_full_queue_does_not_take_is_lost() -> None:
+    way = Adapters(known(front("nic1", 1_000))).guest_way()
+    assert way is not None
+    arrived: list[int] = []
+    for _ in range(2 * DATAGRAMS_MAX):
+        way.arrive(1, lambda: arrived.append(1))
+    await asyncio.sleep(0.6)
+    assert len(arrived) == DATAGRAMS_MAX

@@ -103,6 +103,11 @@ def networks() -> st.SearchStrategy[Network]:
     return st.builds(Network, NAMES, st.sampled_from(NetworkRole), st.integers(0, METRIC_MAX), subnets)
 
 
+def qos_policies() -> st.SearchStrategy[QosPolicy]:
+    limits = st.just(0) | st.integers(RATE_BYTES_PER_S_MIN, RATE_BYTES_PER_S_MAX)
+    return st.builds(QosPolicy, st.sampled_from(TrafficClass), limits, st.integers(1, 100))
+
+
 def hint_of(data_type: type[Any], field: str) -> Any:
     return typing.get_type_hints(data_type)[field]
 
@@ -126,13 +131,9 @@ def values(hint: Any, field: str = "") -> st.SearchStrategy[Any]:
         return st.builds(WireFigures, st.floats(1, 1e12), st.floats(0, 60))
     if hint is RoleRules:
         return role_rules()
-    if hint is Nic:
-        return nics()
-    if hint is Network:
-        return networks()
-    if hint is QosPolicy:
-        rates = st.integers(RATE_BYTES_PER_S_MIN, RATE_BYTES_PER_S_MAX)
-        return st.builds(QosPolicy, st.sampled_from(TrafficClass), st.just(0) | rates, st.integers(1, 100))
+    described = {Nic: nics, Network: networks, QosPolicy: qos_policies}
+    if hint in described:
+        return described[hint]()
     if hint is RoleChanges:
         named = st.lists(st.sampled_from([field.name for field in fields(RoleRules)]), min_size=1)
         return st.builds(RoleChanges, named.map(tuple), st.sampled_from(Priority), role_rules())
@@ -243,6 +244,7 @@ PAIRS = (
             Team,
             NicFault,
             Network,
+            QosPolicy,
         )
     ]
 )
