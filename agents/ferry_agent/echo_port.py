@@ -82,7 +82,7 @@ class EchoPort(asyncio.DatagramProtocol):
             return
         way = self._way_of()
         if way is None:
-            self._take(vm, request.sequence, lambda message: self._send(message, addr))
+            self._take(vm, request.sequence, partial(self._send, addr))
         else:
             answer = partial(self._send_by, way, addr)
             way.arrive(len(data), partial(self._take, vm, request.sequence, answer))
@@ -113,12 +113,15 @@ class EchoPort(asyncio.DatagramProtocol):
 
         self._submit(vm, sequence, reply)
 
-    def _send(self, message: host_pb2.EchoReply, addr: Any) -> None:
-        self._socket.sendto(message.SerializeToString(), addr)
+    def _send(self, addr: Any, message: host_pb2.EchoReply) -> None:
+        self._send_data(message.SerializeToString(), addr)
 
     def _send_by(self, way: GuestWay, addr: Any, message: host_pb2.EchoReply) -> None:
         data = message.SerializeToString()
-        way.leave(len(data), lambda: self._socket.sendto(data, addr))
+        way.leave(len(data), partial(self._send_data, data, addr))
+
+    def _send_data(self, data: bytes, addr: Any) -> None:
+        self._socket.sendto(data, addr)
 
 
 async def _bind(address: Address) -> socket.socket:

@@ -56,10 +56,11 @@ class OpenGate:
 
 
 def running_guest(
-    memory_bytes: int, profile: str, fill: FillSpec, **changes: int
+    memory_bytes: int, profile: str, fill: FillSpec, write_rate_bytes_per_s: int | None = None
 ) -> tuple[GuestMemory, Vcpu]:
     memory = GuestMemory(memory_bytes)
-    guest = Guest.boot(VM, memory, resolve(profile, memory_bytes, **changes), fill, EPOCH)
+    workload = resolve(profile, memory_bytes, write_rate_bytes_per_s=write_rate_bytes_per_s)
+    guest = Guest.boot(VM, memory, workload, fill, EPOCH)
 
     def crashed(_epoch: int, error: Exception) -> None:
         say(crashed=str(error))
@@ -151,8 +152,7 @@ async def serve(memory_bytes: int, rate_bytes_per_s: int) -> None:
 
 
 async def move(told: argparse.Namespace, fill: FillSpec) -> None:
-    changes = {"write_rate_bytes_per_s": told.write_rate} if told.write_rate else {}
-    memory, vcpu = running_guest(told.memory_bytes, told.profile, fill, **changes)
+    memory, vcpu = running_guest(told.memory_bytes, told.profile, fill, told.write_rate)
     alone = await asyncio.to_thread(steps_per_s, vcpu, SETTLED_S)
     host = Source(vcpu)
     option = TransportOption(told.option)

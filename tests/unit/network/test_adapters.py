@@ -14,19 +14,24 @@ from ferry_agent.network.adapters import Adapters
 from ferry_agent.network.guest_way import DATAGRAMS_MAX, GuestWay
 from ferry_agent.network.nics import Nics
 from ferry_agent.runtime import HostRuntime
+from ferry_host.shaping import lane
 from ferry_types.eras import RULES, Era
 from ferry_types.errors import ErrorCode, FerryError
-from ferry_types.limits import MESSAGE_BYTES_MAX
 from ferry_types.links import TrafficClass, goodput_bytes_per_s
 from ferry_types.networks import Network, NetworkRole, Nic, Team, TeamMode
 from ferry_types.qos import QosPolicy
 from ferry_types.units import parse_rate
 
 FAST, SLOW = parse_rate("10Gbit/s"), parse_rate("1Gbit/s")
-UNIT_S = 0.004
-"""What a frame takes on the wire."""
+UNIT_S = 0.002
+"""What a frame takes on the wire here: short, so that its size shows the rate of fast links, too."""
 LOST_S = 0.5
 """A datagram that takes longer is lost."""
+
+
+@pytest.fixture(autouse=True)
+def _frames_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "UNIT_S", UNIT_S)
 
 
 def nic(name: str, rate: int, team: str = "") -> Nic:
@@ -109,7 +114,7 @@ def test_another_era_lifts_the_limit() -> None:
 @pytest.mark.parametrize(("own", "allowed"), [(0.5, 0.5), (0.8, 0.7), (2.0, 0.7)])
 def test_of_the_eras_share_and_the_hosts_own_limit_the_smaller_one_holds(own: float, allowed: float) -> None:
     qos = [QosPolicy(TrafficClass.MIGRATION, round(own * FAST))]
-    alone = min(frame_bytes(min(own, 1) * FAST), MESSAGE_BYTES_MAX)
+    alone = frame_bytes(min(own, 1) * FAST)
     adapters = Adapters(Nics([nic("nic1", FAST)]), qos)
     wire = adapters.sending("nic1", 1500)
     assert wire.frame_bytes == pytest.approx(alone, abs=1)
