@@ -50,16 +50,16 @@ class Turns:
     """Whose turn it is among those who wait for the same links: a member's of a static team, else the lane's.
 
     A tag is what a class or flow has had there, that of a class divided by its weight. Who comes back begins
-    at the largest tag that was served.
+    at the largest tag that was served; a class that was only held up between two frames, by a credit below.
     """
 
     tags: "defaultdict[Share, float]" = field(default_factory=lambda: defaultdict(float))
     served_tag: float = 0.0
     served_flow_tags: "defaultdict[Share, float]" = field(default_factory=lambda: defaultdict(float))
 
-    def come_back(self, share: "Share") -> None:
-        """A class waits here again."""
-        self.tags[share] = max(self.tags[share], self.served_tag)
+    def come_back(self, share: "Share", credit: float = 0.0) -> None:
+        """A class waits here again. ``credit``: by how much its tag may be behind."""
+        self.tags[share] = max(self.tags[share], self.served_tag - credit)
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +85,8 @@ class Share:
     weight: float
     free_s: float = -math.inf
     """When its limit lets it begin the next piece."""
+    ended_s: float = -math.inf
+    """When what was granted to it so far has passed."""
     waiting: "dict[Flow, None]" = field(default_factory=dict)
     passed_bytes: int = 0
 
@@ -210,9 +212,9 @@ class Lane:
         assert self._up, "a lane without members passes nothing"
         self.advance(now_s)
         request = Request(flow, size_bytes, self._ready_s(flow, size_bytes, now_s), now_s)
-        flow.rested = False
         if not flow.requests:
-            self._join(flow)
+            self._join(flow, now_s)
+        flow.rested = False
         flow.requests.append(request)
         flow.queued_bytes += size_bytes
         self.advance(now_s)
@@ -229,13 +231,19 @@ class Lane:
         held_up = not flow.rested and began_s - stopped_s <= STALL_S
         return began_s - BURST_S if held_up else began_s
 
-    def _join(self, flow: Flow) -> None:
+    def _join(self, flow: Flow, now_s: float) -> None:
         share, turns = flow.share, self._pinned(flow).turns
         if not any(self._pinned(other).turns is turns for other in share.waiting):
-            turns.come_back(share)
+            held_up = not flow.rested and now_s - share.ended_s <= STALL_S
+            turns.come_back(share, self._credit(flow) if held_up else 0.0)
         flow.tag = max(flow.tag, turns.served_flow_tags[share])
         share.waiting[flow] = None
         self._waiting[share] = None
+
+    def _credit(self, flow: Flow) -> float:
+        """What a class may have missed while the next frame of its only stream was on its way: ``BURST_S``."""
+        weights = sum(share.weight for share in {flow.share, *self._waiting})
+        return _joint_rate(self._usable(flow)) * BURST_S / weights
 
     def withdraw(self, request: Request) -> None:
         """Forget what has not been granted of a request; nothing, if all has."""
@@ -356,6 +364,7 @@ class Lane:
         member.busy_s += took_s
         flow.began_s = start_s
         flow.ended_s = request.ends_s = max(request.ends_s, end_s)
+        share.ended_s = max(share.ended_s, end_s)
         flow.queued_bytes -= size_bytes
         request.left_bytes -= size_bytes
         if not request.left_bytes:
