@@ -241,7 +241,7 @@ class Lane:
         self._waiting[share] = None
 
     def _credit(self, flow: Flow) -> float:
-        """What a class may have missed while the next frame of its only stream was on its way: ``BURST_S``."""
+        """What a class may have missed, in ``BURST_S``, while its only stream made the next frame ready."""
         weights = sum(share.weight for share in {flow.share, *self._waiting})
         return _joint_rate(self._usable(flow)) * BURST_S / weights
 
@@ -262,11 +262,17 @@ class Lane:
             return request.ends_s
         flow, share = request.flow, request.flow.share
         usable = self._usable(flow)
-        pace = _pace(_joint_rate(usable), share)
+        rate = _joint_rate(usable)
         next_on = [flow.member] if flow.member and _goes_on(flow, flow.requests[0]) else usable
         begins_s = max(share.free_s, min(member.free_s for member in next_on), request.ready_s, flow.began_s)
-        passing_bytes = request.left_bytes + self._others_bytes(request, pace)
-        return begins_s + passing_bytes / flow.payload_share / pace
+        passing_bytes = request.left_bytes + self._others_bytes(request, _pace(rate, share))
+        link_bytes = passing_bytes / flow.payload_share
+        ends_s = begins_s + link_bytes / (rate or math.inf)
+        if share.limit_bytes_per_s:
+            # As in ``_grant``: who has had less than the limit goes on at the link's rate for a while.
+            from_s = max(share.free_s, request.ready_s, begins_s - BURST_S)
+            ends_s = max(ends_s, from_s + link_bytes / share.limit_bytes_per_s)
+        return ends_s
 
     def _others_bytes(self, request: Request, pace: float) -> float:
         """What others pass at least before the request's last byte: their part, but for two pieces' lead."""

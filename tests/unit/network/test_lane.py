@@ -223,6 +223,42 @@ def test_a_limit_holds_and_others_take_the_rest() -> None:
     assert passed == pytest.approx([1.5 * GOODPUT, 3.5 * GOODPUT], abs=FRAME)
 
 
+@pytest.mark.parametrize("late_s", [0.0, 0.0003, 0.002])
+@pytest.mark.parametrize(("weight", "streams"), [(70, 1), (25, 4), (50, 1)])
+def test_a_class_whose_only_stream_makes_its_frames_one_by_one_keeps_its_weight(
+    weight: int, streams: int, late_s: float
+) -> None:
+    nic = lane(migration=ClassPolicy(weight=weight), csv=ClassPolicy(weight=100 - weight))
+    ours = [Stream(flow(nic, f"a{number}"), FRAME // 2) for number in range(streams)]
+    other = Stream(flow(nic, "other", CSV), FRAME // 2)
+    saturate(nic, [*ours, other], 0.0, 10.0, late_s)
+    passed = sum(stream.passed_bytes for stream in ours), other.passed_bytes
+    assert passed == pytest.approx((weight / 10 * GOODPUT, (10 - weight / 10) * GOODPUT), rel=0.02)
+
+
+def test_a_class_that_rested_before_its_next_frame_gets_nothing_of_what_others_took() -> None:
+    nic = lane(migration=ClassPolicy(weight=50), csv=ClassPolicy(weight=50))
+    resting, other = flow(nic), flow(nic, "other", CSV)
+    passed_s(nic, nic.ask(resting, FRAME, 0.0))
+    nic.ask(other, 4 * FRAME, FRAME_S)
+    nic.advance(FRAME_S + 2 * FRAME_S)
+    resting.rested = True
+    request = nic.ask(resting, FRAME, 3 * FRAME_S)
+    assert passed_s(nic, request) >= 3 * FRAME_S + 2 * FRAME_S - 3 * GRANT_S, "they share from then on"
+
+
+def test_who_had_less_than_its_limit_is_not_told_to_wait_for_longer_than_it_takes() -> None:
+    nic = lane(migration=ClassPolicy(limit_bytes_per_s=0.4 * RATE))
+    ours = flow(nic)
+    small = FRAME // 8
+    due_s = passed_s(nic, nic.ask(ours, small, 0.0))
+    nic.ask(flow(nic, "other", CSV), FRAME, due_s)
+    nic.advance(due_s + 0.02)
+    request = nic.ask(ours, small, due_s + 0.02)
+    assert nic.earliest_end_s(request) < due_s + 0.02 + small / GOODPUT / 0.4 - 0.002
+    assert passed_s(nic, request) == pytest.approx(due_s + 0.02 + small / GOODPUT, abs=2 * GRANT_S)
+
+
 def test_a_limit_holds_on_a_nic_without_a_rate() -> None:
     nic = lane(0, migration=ClassPolicy(limit_bytes_per_s=RATE))
     assert nic.shaped
