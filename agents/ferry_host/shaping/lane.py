@@ -14,7 +14,7 @@ A stream that hands over one frame after the other is woken late after each, and
 that waited for its next bytes for less than ``STALL_S`` counts up to ``BURST_S`` of that as if they had been
 there. In any interval of t seconds it passes at most ``rate * (t + BURST_S)`` bytes, and a piece; a receiving
 lane also its largest frame (see ``Lane``). After a longer rest nothing is made up for. Classes likewise: what
-others took of a class's share, while its only stream made the next frame ready, is made up for to the same bound.
+others took of a class's share while its only stream made the next frame ready is made up for, as far.
 """
 
 import math
