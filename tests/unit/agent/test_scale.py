@@ -136,7 +136,7 @@ async def test_a_move_tells_progress_figures_and_reasons_in_emulated_units(image
 
 async def test_a_nic_lets_an_nth_pass_and_counts_all_of_it() -> None:
     rate = parse_rate("10Gbit/s")
-    adapters = Adapters(Nics([Nic("n", "net", "10.0.0.1", rate)]), Scale(N))
+    adapters = Adapters(Nics([Nic("n", "net", "10.0.0.1", rate)]), scale=Scale(N))
     wire = adapters.sending("n", MTU_STANDARD)
     assert wire.frame_bytes == int(goodput_bytes_per_s(rate / N, MTU_STANDARD) * 0.004)
     real_bytes = round(goodput_bytes_per_s(rate / N, MTU_STANDARD) * 0.3)
@@ -151,7 +151,7 @@ async def test_a_nic_lets_an_nth_pass_and_counts_all_of_it() -> None:
 @pytest.mark.parametrize("scale", [3, N, 256])
 async def test_what_an_era_leaves_of_a_fast_link_goes_by_its_emulated_rate(scale: int) -> None:
     for rate, share in (("10Gbit/s", 0.7), ("9Gbit/s", 1.0)):
-        adapters = Adapters(Nics([Nic("n", "net", "10.0.0.1", parse_rate(rate))]), Scale(scale))
+        adapters = Adapters(Nics([Nic("n", "net", "10.0.0.1", parse_rate(rate))]), scale=Scale(scale))
         adapters.obey(RULES[Era.WS2008R2])
         real = goodput_bytes_per_s(share * parse_rate(rate) / scale, MTU_STANDARD)
         assert adapters.sending("n", MTU_STANDARD).frame_bytes == pytest.approx(real * 0.004, abs=1)
