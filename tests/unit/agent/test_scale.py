@@ -18,6 +18,7 @@ from ferry_agent.rack import Image, Rack
 from ferry_agent.settings import load_settings
 from ferry_agent.telemetry import _vm_telemetry
 from ferry_host.scale import Scale
+from ferry_host.shaping.lane import UNIT_S
 from ferry_types.eras import RULES, Era
 from ferry_types.errors import FerryError
 from ferry_types.limits import PAGE_SIZE
@@ -138,7 +139,7 @@ async def test_a_nic_lets_an_nth_pass_and_counts_all_of_it() -> None:
     rate = parse_rate("10Gbit/s")
     adapters = Adapters(Nics([Nic("n", "net", "10.0.0.1", rate)]), scale=Scale(N))
     wire = adapters.sending("n", MTU_STANDARD)
-    assert wire.frame_bytes == int(goodput_bytes_per_s(rate / N, MTU_STANDARD) * 0.004)
+    assert wire.frame_bytes == int(goodput_bytes_per_s(rate / N, MTU_STANDARD) * UNIT_S)
     real_bytes = round(goodput_bytes_per_s(rate / N, MTU_STANDARD) * 0.3)
     began_s = time.monotonic()
     await wire.pass_bytes(real_bytes)
@@ -154,7 +155,7 @@ async def test_what_an_era_leaves_of_a_fast_link_goes_by_its_emulated_rate(scale
         adapters = Adapters(Nics([Nic("n", "net", "10.0.0.1", parse_rate(rate))]), scale=Scale(scale))
         adapters.obey(RULES[Era.WS2008R2])
         real = goodput_bytes_per_s(share * parse_rate(rate) / scale, MTU_STANDARD)
-        assert adapters.sending("n", MTU_STANDARD).frame_bytes == pytest.approx(real * 0.004, abs=1)
+        assert adapters.sending("n", MTU_STANDARD).frame_bytes == pytest.approx(real * UNIT_S, abs=1)
 
 
 class TestSettings:
