@@ -13,8 +13,8 @@ PROCESS_TESTS := tests/contract tests/integration
 SEEDS ?= 50
 FIRST ?= 0
 COURSE ?= long
-# What `make bench` measures, as options of `ferry bench migrate`.
-BENCH_ARGS ?= --against qemu,qemu-multifd,grpc,socket
+# Which part `make bench` measures, as options of `ferry bench suite`. Without any: everything, and docs/ has it.
+BENCH_ARGS ?=
 
 PIP_INSTALL := bin/python -m pip install --quiet --quiet --disable-pip-version-check
 INSTALLED := .installed
@@ -32,7 +32,7 @@ help:
 	@echo "make explore         every interleaving of one move under few faults, on virtual time; minutes"
 	@echo "make chaos           real processes killed, frozen and cut off in every phase of a move: half an hour"
 	@echo "make check           stubs, ruff, mypy, import contracts"
-	@echo "make bench           live migration measured against its peers; BENCH_ARGS='...'"
+	@echo "make bench           live migration measured against its peers: 25 minutes; BENCH_ARGS='--only smb'"
 	@echo "make format          lets ruff format and fix the code"
 	@echo "make stubs           generates the stubs of proto/ferry/v1"
 	@echo "make clean           removes all that make has made, environments too"
@@ -61,7 +61,13 @@ chaos: .venv/$(INSTALLED)
 	.venv/bin/python -m pytest -m chaos $(PYTEST_ARGS) $(TESTS)
 
 bench: .venv/$(INSTALLED)
-	@.venv/bin/ferry bench migrate $(BENCH_ARGS)
+	$(if $(BENCH_ARGS),@.venv/bin/ferry bench suite $(BENCH_ARGS),$(bench_whole))
+
+define bench_whole
+	@mkdir -p docs
+	@.venv/bin/ferry bench suite --out docs/benchmarks.json
+	@.venv/bin/ferry bench document docs/benchmarks.json --out docs/benchmarks.md
+endef
 
 check: check-stubs check-lint check-format check-types check-imports
 

@@ -11,7 +11,7 @@ from ferry_types.limits import PAGE_SIZE
 from ferry_types.mac import mac_address
 from ferry_types.migrations import BlackoutParts
 from ferry_types.roles import NO_RULES, Failback, RoleRules
-from ferry_types.units import format_duration, format_rate, format_size, format_span
+from ferry_types.units import format_bit_rate, format_duration, format_rate, format_size, format_span
 from ferry_wire.conversion import from_proto
 
 UNKNOWN = "-"
@@ -118,7 +118,7 @@ def nic_rows(nics: Iterable[admin_pb2.NicStatus]) -> list[Row]:
             status.node,
             status.nic.name,
             status.nic.address,
-            f"{status.nic.rate_bytes_per_s * 8 / 1e9:g} Gbit/s" if status.nic.rate_bytes_per_s else UNKNOWN,
+            format_bit_rate(status.nic.rate_bytes_per_s) if status.nic.rate_bytes_per_s else UNKNOWN,
             f"{status.nic.latency_s * 1e6:g} us" if status.nic.latency_s else UNKNOWN,
             str(status.nic.mtu),
             "yes" if status.nic.rdma else "no",

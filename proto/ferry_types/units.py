@@ -78,6 +78,11 @@ def format_rate(rate_bytes_per_s: float) -> str:
     return f"{format_size(rate_bytes_per_s)}/s"
 
 
+def format_bit_rate(rate_bytes_per_s: float) -> str:
+    """Bytes per second of a link -> ``10 Gbit/s``."""
+    return f"{rate_bytes_per_s * 8 / 1e9:g} Gbit/s"
+
+
 def format_duration(duration_s: float) -> str:
     """``0.0021`` -> ``2.1 ms``; seconds with three digits from one second on."""
     if duration_s < 1:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -11,10 +12,12 @@ import pytest
 
 from ferry_cli.bench.catalogue import PEERS
 from ferry_cli.bench.contents import Contents, memory_contents
-from ferry_cli.bench.peers import Peer
+from ferry_cli.bench.link import link_goodput_bytes_per_s, shaped_link
+from ferry_cli.bench.peers import Peer, PeerUnavailable
 from ferry_cli.bench.qemu import QEMU, QemuPeer
 
 MEMORY_BYTES = 128 * 2**20
+LINK_BYTES_PER_S = 125_000_000
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
 
 
@@ -33,6 +36,17 @@ async def peer(request: pytest.FixtureRequest, contents: Contents) -> AsyncItera
     await chosen.prepare(contents.path, contents.memory_bytes)
     yield chosen
     await chosen.close()
+
+
+@pytest.fixture
+async def link() -> AsyncIterator[tuple[str, ...]]:
+    """The words that start a command behind a link of 1 Gbit/s."""
+    async with AsyncExitStack() as stack:
+        try:
+            behind = await stack.enter_async_context(shaped_link(LINK_BYTES_PER_S))
+        except PeerUnavailable as unavailable:
+            pytest.skip(unavailable.refusal.message)
+        yield behind
 
 
 def digest(path: Path) -> str:
@@ -76,6 +90,18 @@ async def test_a_cancelled_run_leaves_no_process(peer: Peer) -> None:
     with pytest.raises(asyncio.CancelledError):
         await run
     assert children_of_this_process() == children_before
+
+
+@pytest.mark.parametrize("name", ["qemu", "grpc", "socket", "socket-2"])
+async def test_behind_a_link_a_run_takes_what_its_goodput_says(
+    name: str, contents: Contents, link: tuple[str, ...]
+) -> None:
+    if name.startswith("qemu") and shutil.which(QEMU) is None:
+        pytest.skip(f"{QEMU} is not installed (apt-get install qemu-system-x86)")
+    peer = PEERS[name]()
+    await peer.prepare(contents.path, contents.memory_bytes, link)
+    expected_s = MEMORY_BYTES / link_goodput_bytes_per_s(LINK_BYTES_PER_S)
+    assert (await peer.run_once()).total_s == pytest.approx(expected_s, rel=0.03)
 
 
 @pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")

@@ -8,10 +8,12 @@ from ferry_types.errors import FerryError, malformed
 PEERS: dict[str, PeerFactory] = {
     "qemu": QemuPeer,
     "qemu-multifd": QemuMultifdPeer,
+    "qemu-zstd": lambda: QemuMultifdPeer("qemu-zstd", "zstd"),
     "grpc": lambda: PairPeer("grpc", "ferry_cli.bench.grpc_peer"),
     "grpc-2": lambda: PairPeer("grpc-2", "ferry_cli.bench.grpc_peer", streams=2),
     "grpc-4": lambda: PairPeer("grpc-4", "ferry_cli.bench.grpc_peer", streams=4),
     "socket": lambda: PairPeer("socket", "ferry_cli.bench.socket_peer"),
+    "socket-2": lambda: PairPeer("socket-2", "ferry_cli.bench.socket_peer", streams=2),
 }
 
 

@@ -1,5 +1,6 @@
 """The memory that everybody moves: one file, made once, read by our own VM and by every peer."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from ferry_types.errors import FerryError, failed
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only its room is used, in a private directory
 _CHUNK_BYTES = 16 * 2**20
+FILES = "files"
+"""The fill that takes real files: those of this interpreter's own installation, its standard library."""
+
 _SEED = 20130618
 """Any number will do, as long as every bench moves the same random bytes."""
 
@@ -31,9 +35,9 @@ class Contents:
 def memory_contents(fill: str, memory_bytes: int) -> Iterator[Contents]:
     """Make the contents and remove them afterwards.
 
-    `fill` is `random`, `zero` or the path of a file, whose bytes are repeated up to the size. The file lies
-    in /dev/shm if that has room for it and for as much again, else in the temporary directory. Raises
-    FerryError.
+    `fill` is `random`, `zero`, `files` or a path. The bytes of a file, or of all files under a directory in
+    the order of their paths, are repeated up to the size. The contents lie in /dev/shm if that has room for
+    them and for as much again, else in the temporary directory. Raises FerryError.
     """
     parent, in_memory = _roomy_directory(memory_bytes)
     with tempfile.TemporaryDirectory(prefix="ferry-bench-", dir=parent) as directory:
@@ -69,7 +73,7 @@ def _chunks(fill: str, memory_bytes: int) -> Iterator[bytes]:
             for size_bytes in _chunk_sizes(memory_bytes):
                 yield bytes(size_bytes)
         case _:
-            yield from _repeated(Path(fill), memory_bytes)
+            yield from _repeated(Path(os.__file__).parent if fill == FILES else Path(fill), memory_bytes)
 
 
 def _chunk_sizes(memory_bytes: int) -> Iterator[int]:
@@ -78,19 +82,32 @@ def _chunk_sizes(memory_bytes: int) -> Iterator[int]:
 
 
 def _repeated(path: Path, memory_bytes: int) -> Iterator[bytes]:
-    """The file's bytes, over and over, `memory_bytes` of them."""
+    """The bytes of the file, or of the files under the directory, over and over, `memory_bytes` of them."""
     missing_bytes = memory_bytes
+    files = _files_of(path)
+    while missing_bytes:
+        before_bytes = missing_bytes
+        for file in files:
+            for chunk in _read(file, missing_bytes):
+                missing_bytes -= len(chunk)
+                yield chunk
+        if missing_bytes == before_bytes:
+            raise FerryError(failed(f"{path} is empty", "name a file that has some bytes"))
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(each for each in path.rglob("*") if each.is_file() and not each.is_symlink())
+
+
+def _read(path: Path, size_bytes_max: int) -> Iterator[bytes]:
+    """The file's bytes, so many at most."""
     try:
         with path.open("rb") as file:
-            while missing_bytes:
-                chunk = file.read(min(_CHUNK_BYTES, missing_bytes))
-                if chunk:
-                    missing_bytes -= len(chunk)
-                    yield chunk
-                elif file.tell() == 0:
-                    raise FerryError(failed(f"{path} is empty", "name a file that has some bytes"))
-                else:
-                    file.seek(0)
+            while size_bytes_max and (chunk := file.read(min(_CHUNK_BYTES, size_bytes_max))):
+                size_bytes_max -= len(chunk)
+                yield chunk
     except OSError as error:
-        hint = "name a file that you may read"
+        hint = "name a file or a directory that you may read"
         raise FerryError(failed(f"cannot read {path}: {error.strerror}", hint)) from error

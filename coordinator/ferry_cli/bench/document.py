@@ -1,41 +1,52 @@
 """What the bench prints: a pure function of what was measured."""
 
 import math
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ferry_cli.bench.floor import Floor
+from ferry_cli.bench.machine import machine
 from ferry_cli.bench.peers import PeerRun
 from ferry_cli.tables import blackout_line
 from ferry_types.migrations import BlackoutParts
-from ferry_types.units import format_duration, format_rate, format_size
+from ferry_types.units import format_bit_rate, format_duration, format_rate, format_size
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was asked for. ``fill`` is zero, random or a path."""
+    """What was asked for. ``fill`` is zero, random, files or a path.
+
+    ``write_rate_bytes_per_s``: of the guest, None for the workload's own. ``rate_bytes_per_s``: of the hosts'
+    NICs, None without any.
+    """
 
     memory_bytes: int
     fill: str
     workload: str
     option: str
+    write_rate_bytes_per_s: int | None = None
+    rate_bytes_per_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OwnRun:
     """One live migration. ``total_s`` is the outside stopwatch's, the black-out the agents' own.
 
-    ``blackout``: the parts of ``blackout_s``; None if the target did not tell.
+    ``last_bytes_sent``: of ``bytes_sent``, those of the last copy in the pause. ``source_processors``: how
+    many the agent kept busy on average, with its guest. ``blackout``: the parts of ``blackout_s``; None if
+    the target did not tell.
     """
 
     total_s: float
     blackout_s: float
     throughput_bytes_per_s: float
+    brownout_s: float
+    bytes_sent: int
+    last_bytes_sent: int
+    source_processors: float
+    target_processors: float
     blackout: BlackoutParts | None = None
 
 
@@ -58,7 +69,7 @@ def document(
     median_s, p95_s = median(blackouts), percentile(blackouts, 0.95)
     return {
         **asdict(question),
-        "machine": machine(),
+        "machine": asdict(machine()),
         "runs": [asdict(run) for run in runs],
         "median": {
             "total_s": median(run.total_s for run in runs),
@@ -90,18 +101,17 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def machine() -> dict[str, Any]:
-    """Where it was measured."""
-    return {"cpu": _cpu_model(), "cores": len(os.sched_getaffinity(0)), "kernel": platform.release()}
-
-
 def lines(result: dict[str, Any]) -> list[str]:
     """The result for people."""
     middle, blackout = result["median"], result["blackout"]
     ratio = blackout["ratio_to_floor"]
     where = result["machine"]
+    rate = result["rate_bytes_per_s"]
+    meanwhile = f"workload {result['workload']}"
+    if rate is not None:
+        meanwhile += f", NICs of {format_bit_rate(rate)}"
     said = [
-        f"{format_size(result['memory_bytes'])} of memory ({result['fill']}), workload {result['workload']}, "
+        f"{format_size(result['memory_bytes'])} of memory ({result['fill']}), {meanwhile}, "
         f"{len(result['runs'])} runs on {where['cpu']}, {where['cores']} cores, Linux {where['kernel']}",
         f"ferry ({result['option']}): median {format_duration(middle['total_s'])}, "
         f"{format_rate(middle['throughput_bytes_per_s'])}",
@@ -140,11 +150,3 @@ def _peer_view(peer: PeerRuns, own_rate: float) -> dict[str, Any]:
         "runs": [asdict(run) for run in peer.runs],
         "problem": peer.problem or None,
     }
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return platform.processor() or platform.machine()

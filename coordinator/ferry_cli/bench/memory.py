@@ -14,7 +14,7 @@ Pages = NDArray[np.uint8]
 """Shape (pages, 4096), dtype uint8."""
 
 _REPORTS_FREE_PAGES = Path("/sys/module/page_reporting").exists()
-_SETTLE_S = 2.5
+SETTLE_S = 2.5
 _SPARE_BYTES_MAX = 2**30
 
 
@@ -48,7 +48,7 @@ def load_pages(contents: Path, memory_bytes: int) -> Pages:
 async def settle() -> None:
     """Wait until what was freed has been handed back to the hypervisor, which takes processor time."""
     if _REPORTS_FREE_PAGES:
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
 
 
 async def warm_free_memory(memory_bytes: int, how: FreeMemory) -> None:

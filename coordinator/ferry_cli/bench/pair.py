@@ -44,26 +44,29 @@ class PairPeer:
         """``streams``: over how many connections a module that can do so moves the memory."""
         self.name = name
         self._streams = (str(streams),) if streams > 1 else ()
-        self._argv = (sys.executable, "-m", module)
+        self._module = module
+        self._behind: tuple[str, ...] = ()
         self._contents = Path("CONTENTS")
         self._memory_bytes = 0
 
     @property
     def command(self) -> str:
-        """Both command lines."""
-        return f"{shlex.join(self._target_argv())}\n{shlex.join(self._source_argv('PORT'))}"
+        """Both command lines, of any Python that has Hyperferry."""
+        target, source = self._target_words(), self._source_words("PORT")
+        return "\n".join(shlex.join((*self._behind, "python", *words)) for words in (target, source))
 
-    async def prepare(self, contents: Path, memory_bytes: int) -> None:
-        """Nothing but to remember what to move."""
-        self._contents, self._memory_bytes = contents, memory_bytes
+    async def prepare(self, contents: Path, memory_bytes: int, behind: tuple[str, ...] = ()) -> None:
+        """Nothing but to remember what to move, and over which link."""
+        self._contents, self._memory_bytes, self._behind = contents, memory_bytes, behind
 
     async def run_once(self, free_memory: FreeMemory = FreeMemory.WARM) -> PeerRun:
         """Two new processes, a warm-up, a measured move. Raises FerryError."""
         try:
             async with asyncio.timeout(run_deadline_s(self._memory_bytes)), AsyncExitStack() as stack:
-                target = await stack.enter_async_context(child(f"{self.name} target", self._target_argv()))
+                target_argv = self._argv(self._target_words())
+                target = await stack.enter_async_context(child(f"{self.name} target", target_argv))
                 port = await _expect(target, "listening")
-                source_argv = self._source_argv(port)
+                source_argv = self._argv(self._source_words(port))
                 source = await stack.enter_async_context(child(f"{self.name} source", source_argv))
                 await _expect(source, "ready")
                 await _expect(target, "received")
@@ -85,12 +88,15 @@ class PairPeer:
     async def close(self) -> None:
         """Nothing outlives a run."""
 
-    def _target_argv(self) -> tuple[str, ...]:
-        return (*self._argv, "target", str(self._memory_bytes), *self._streams)
+    def _argv(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        return (*self._behind, sys.executable, *words)
 
-    def _source_argv(self, port: str) -> tuple[str, ...]:
-        contents = str(self._contents)
-        return (*self._argv, "source", str(self._memory_bytes), contents, port, *self._streams)
+    def _target_words(self) -> tuple[str, ...]:
+        return ("-m", self._module, "target", str(self._memory_bytes), *self._streams)
+
+    def _source_words(self, port: str) -> tuple[str, ...]:
+        moved = (str(self._memory_bytes), str(self._contents), port)
+        return ("-m", self._module, "source", *moved, *self._streams)
 
 
 async def _expect(process: Child, word: str) -> str:

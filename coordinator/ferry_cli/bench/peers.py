@@ -43,8 +43,12 @@ class Peer(Protocol):
     def command(self) -> str:
         """What is run, for people to repeat it; complete once `prepare` has returned."""
 
-    async def prepare(self, contents: Path, memory_bytes: int) -> None:
-        """Get ready to move the file's bytes, `memory_bytes` of them. Raises PeerUnavailable, FerryError."""
+    async def prepare(self, contents: Path, memory_bytes: int, behind: tuple[str, ...] = ()) -> None:
+        """Get ready to move the file's bytes, `memory_bytes` of them. Raises PeerUnavailable, FerryError.
+
+        ``behind``: the words that start a command behind a shaped link (`link`); none: on this machine's
+        loopback as it is.
+        """
 
     async def run_once(self, free_memory: FreeMemory = FreeMemory.WARM) -> PeerRun:
         """Move everything once. Its processes are gone afterwards, also if cancelled. Raises FerryError.

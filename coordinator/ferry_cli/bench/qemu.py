@@ -1,4 +1,4 @@
-"""The peers `qemu` and `qemu-multifd`: live migration between two QEMUs on this machine, over TCP."""
+"""The peers `qemu`, `qemu-multifd` and `qemu-zstd`: live migration between two QEMUs, over TCP."""
 
 import asyncio
 import shlex
@@ -36,9 +36,12 @@ class QemuPeer:
     huge pages (`MADV_HUGEPAGE`) on every memory block that it makes.
     """
 
-    def __init__(self, name: str = "qemu", channels: int = 0) -> None:
+    def __init__(self, name: str = "qemu", channels: int = 0, compression: str = "none") -> None:
+        """``compression``: of the multifd channels, as QEMU names it; at the level that it has by itself."""
         self.name = name
         self._channels = channels
+        self._compression = compression
+        self._behind: tuple[str, ...] = ()
         self._contents = Path("CONTENTS")
         self._memory_bytes = 0
 
@@ -52,12 +55,12 @@ class QemuPeer:
             f"capabilities: {capabilities}; parameters: {settings}"
         )
 
-    async def prepare(self, contents: Path, memory_bytes: int) -> None:
-        """Remember what to move. Raises PeerUnavailable without a QEMU."""
+    async def prepare(self, contents: Path, memory_bytes: int, behind: tuple[str, ...] = ()) -> None:
+        """Remember what to move, and over which link. Raises PeerUnavailable without a QEMU."""
         if shutil.which(QEMU) is None:
             hint = "install it: apt-get install qemu-system-x86; or leave it out of --against"
             raise PeerUnavailable(failed(f"peer {self.name} needs {QEMU}, which is not installed", hint))
-        self._contents, self._memory_bytes = contents, memory_bytes
+        self._contents, self._memory_bytes, self._behind = contents, memory_bytes, behind
 
     async def run_once(self, free_memory: FreeMemory = FreeMemory.WARM) -> PeerRun:
         """A new pair of QEMUs, and one migration. Raises FerryError."""
@@ -109,10 +112,11 @@ class QemuPeer:
     def _capabilities(self) -> tuple[str, ...]:
         return ("events", "multifd") if self._channels else ("events",)
 
-    def _parameters(self) -> dict[str, int]:
-        parameters = {"max-bandwidth": _BANDWIDTH_UNLIMITED_BYTES_PER_S}
+    def _parameters(self) -> dict[str, int | str]:
+        parameters: dict[str, int | str] = {"max-bandwidth": _BANDWIDTH_UNLIMITED_BYTES_PER_S}
         if self._channels:
             parameters["multifd-channels"] = self._channels
+            parameters["multifd-compression"] = self._compression
         return parameters
 
     def _source_argv(self) -> tuple[str, ...]:
@@ -125,16 +129,17 @@ class QemuPeer:
     def _argv(self, backend: str) -> tuple[str, ...]:
         """Both sides' common command line around a memory backend."""
         memory = ("-object", f"{backend},id=ram,size={self._memory_bytes}", "-machine", _MACHINE)
-        return (QEMU, *_OPTIONS, "-m", f"{self._memory_bytes // 1024}K", *memory, "-qmp", "stdio")
+        size = ("-m", f"{self._memory_bytes // 1024}K")
+        return (*self._behind, QEMU, *_OPTIONS, *size, *memory, "-qmp", "stdio")
 
 
 class QemuMultifdPeer:
     """The better of several channel counts, found by trials beforehand; otherwise like `QemuPeer`."""
 
-    name = "qemu-multifd"
-
-    def __init__(self) -> None:
-        self._chosen = QemuPeer(self.name, MULTIFD_CHANNELS[0])
+    def __init__(self, name: str = "qemu-multifd", compression: str = "none") -> None:
+        self.name = name
+        self._compression = compression
+        self._chosen = QemuPeer(name, MULTIFD_CHANNELS[0], compression)
         self._trials = "no trials yet"
 
     @property
@@ -142,12 +147,14 @@ class QemuMultifdPeer:
         """Of the better one, and what the trials showed."""
         return f"{self._chosen.command}\n{self._trials}"
 
-    async def prepare(self, contents: Path, memory_bytes: int) -> None:
+    async def prepare(self, contents: Path, memory_bytes: int, behind: tuple[str, ...] = ()) -> None:
         """Try the channel counts in turn. Raises PeerUnavailable, FerryError."""
-        candidates = {channels: QemuPeer(self.name, channels) for channels in MULTIFD_CHANNELS}
+        candidates = {
+            channels: QemuPeer(self.name, channels, self._compression) for channels in MULTIFD_CHANNELS
+        }
         totals_s: dict[int, list[float]] = {channels: [] for channels in candidates}
         for peer in candidates.values():
-            await peer.prepare(contents, memory_bytes)
+            await peer.prepare(contents, memory_bytes, behind)
         for _ in range(TRIALS_PER_CHANNEL_COUNT):
             for channels, peer in candidates.items():
                 totals_s[channels].append((await peer.run_once()).total_s)

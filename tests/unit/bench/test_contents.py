@@ -1,5 +1,6 @@
 """The memory contents that every contestant moves."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,25 @@ def test_contents_are_gone_afterwards_also_after_an_error() -> None:
     assert not paths[0].parent.exists()
 
 
+def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "two").write_bytes(b"2" * 1000)
+    (tmp_path / "a").write_bytes(b"1" * 1000)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with memory_contents(str(tmp_path), 4096) as contents:
+        assert contents.path.read_bytes() == ((b"1" * 1000 + b"2" * 1000) * 3)[:4096]
+
+
+def test_files_are_those_of_the_standard_library() -> None:
+    with memory_contents("files", 2**20) as contents:
+        held = contents.path.read_bytes()
+    first = min(each for each in Path(os.__file__).parent.rglob("*") if each.is_file()).read_bytes()
+    assert held.startswith(first[: 2**20])
+    assert len(held) == 2**20
+
+
 @pytest.mark.parametrize(
-    ("name", "reason"), [("empty", "is empty"), ("missing", "cannot read"), (".", "cannot read")]
+    ("name", "reason"), [("empty", "is empty"), ("missing", "cannot read"), (".", "is empty")]
 )
 def test_a_file_without_bytes_to_offer_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "empty").touch()

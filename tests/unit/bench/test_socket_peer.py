@@ -36,6 +36,22 @@ def test_every_page_arrives(ends: tuple[socket.socket, socket.socket]) -> None:
     assert np.array_equal(sent, received)
 
 
+def test_several_connections_share_the_frames() -> None:
+    sent, received = map_pages(PAGE_COUNT * 4096), map_pages(PAGE_COUNT * 4096)
+    sent[:] = np.random.default_rng(2).integers(0, 256, sent.shape, dtype=np.uint8)
+    shares = []
+    for number in range(2):
+        source, target = socket.socketpair()
+        with source, target, ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(socket_peer.send_pages, source, sent, PAGE_COUNT, number, 2)
+            (share,) = socket_peer.TRANSFER.unpack(target.recv(socket_peer.TRANSFER.size, socket.MSG_WAITALL))
+            socket_peer.receive_pages(target, received, share)
+            sending.result(10)
+            shares.append(share)
+    assert shares == [FRAME_PAGES_MAX, 44]
+    assert np.array_equal(sent, received)
+
+
 @pytest.mark.parametrize(
     ("first", "count", "checksum", "reason"),
     [

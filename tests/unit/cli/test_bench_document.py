@@ -13,7 +13,7 @@ FLOOR = Floor(agent_round_trip_s=0.0002, coordinator_round_trip_s=0.0003, commit
 
 
 def own(total_s: float, blackout_s: float) -> OwnRun:
-    return OwnRun(total_s, blackout_s, 2**30 / total_s)
+    return OwnRun(total_s, blackout_s, 2**30 / total_s, total_s / 2, 2**30, 4096, 0.9, 1.0)
 
 
 def test_medians_and_ratios() -> None:

@@ -1,0 +1,161 @@
+"""The rounds of a bench: our own moves and the peers', in turn, on the same bytes."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ferry_cli.bench import own
+from ferry_cli.bench.arena import Arena, Progress
+from ferry_cli.bench.contents import Contents
+from ferry_cli.bench.document import OwnRun, PeerRuns, Question
+from ferry_cli.bench.floor import Floor, FloorMeter, floor_meter
+from ferry_cli.bench.memory import FreeMemory, settle
+from ferry_cli.bench.peers import Peer
+from ferry_types.errors import FerryError
+from ferry_types.workloads import Fill
+
+_SETTLE_BYTES_MIN = 256 * 2**20
+_SETTLE_RATE_BYTES_PER_S_MIN = 250_000_000
+"""Behind a slower wire the processors are idle for most of a move, whatever else they have to do."""
+
+_TOLD_RUNS_MAX, _TOLD_EVERY = 20, 10
+"""Of more runs than these, people hear of every tenth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """``own``: the runs of each question, in their order."""
+
+    own: tuple[tuple[OwnRun, ...], ...]
+    floor: Floor
+    peers: tuple[PeerRuns, ...]
+
+
+async def in_turn(
+    arena: Arena,
+    questions: Sequence[Question],
+    contents: Contents,
+    peers: Sequence[Peer],
+    runs: int,
+    progress: Progress,
+    *,
+    warm_up: bool = True,
+    compared: bool = False,
+) -> Measured:
+    """One run of each question and of each peer, so many times over. Raises FerryError.
+
+    ``questions`` differ in nothing but the option. ``warm_up``: let each move once before what counts, so
+    that interpreters, allocators and connections are warm. ``compared``: times will be, even without peers.
+    """
+    first = questions[0]
+    try:
+        theirs = [await _prepare(arena, peer, contents.path, first.memory_bytes) for peer in peers]
+        await own.create(arena, first, contents)
+        if warm_up:
+            for question in questions:
+                await own.move(arena, question, FreeMemory.AS_IS)
+        with tempfile.TemporaryDirectory(dir=arena.directory) as directory:
+            addresses = (arena.host_address, arena.coordinator_address)
+            async with floor_meter(*addresses, Path(directory)) as meter:
+                rounds = _Rounds(
+                    arena, questions, contents, peers, meter, theirs, compared=bool(peers) or compared
+                )
+                for number in range(1, runs + 1):
+                    said = ", ".join(await rounds.next(runs))
+                    if runs <= _TOLD_RUNS_MAX or number % _TOLD_EVERY == 0:
+                        progress(f"run {number} of {runs}: {said}")
+        await own.remove(arena)
+        return rounds.measured()
+    finally:
+        for peer in peers:
+            await peer.close()
+
+
+class _Rounds:
+    def __init__(
+        self,
+        arena: Arena,
+        questions: Sequence[Question],
+        contents: Contents,
+        peers: Sequence[Peer],
+        meter: FloorMeter,
+        theirs: Sequence[PeerRuns],
+        *,
+        compared: bool,
+    ) -> None:
+        self._arena, self._questions, self._contents = arena, questions, contents
+        self._peers, self._meter = peers, meter
+        self._ours: list[list[OwnRun]] = [[] for _ in questions]
+        self._theirs = list(theirs)
+        self._free_memory = free_memory(questions[0], compared=compared)
+        self._settles = settles(questions[0], compared=compared)
+
+    async def next(self, runs: int) -> list[str]:
+        """One round of so many; what came of it, in words."""
+        said = []
+        for question, ours in zip(self._questions, self._ours, strict=True):
+            await self._meter.sample(runs * len(self._questions))
+            await self._quieten()
+            await own.boot_anew(self._arena, question, self._contents)
+            run = await own.move(self._arena, question, self._free_memory)
+            ours.append(run)
+            blackout = f"black-out {run.blackout_s * 1000:.2f} ms"
+            said.append(f"{question.option} {run.total_s:.3f} s ({blackout})")
+        for index, peer in enumerate(self._peers):
+            await self._quieten()
+            runs_of = self._theirs[index] = await _run_peer(peer, self._theirs[index], self._free_memory)
+            if runs_of.runs and not runs_of.problem:
+                said.append(f"{peer.name} {runs_of.runs[-1].total_s:.3f} s")
+        return said
+
+    async def _quieten(self) -> None:
+        """Have a run be prepared on a quiet machine; warming free memory quietens it later by itself."""
+        if self._settles and self._free_memory is FreeMemory.AS_IS:
+            await settle()
+
+    def measured(self) -> Measured:
+        return Measured(tuple(map(tuple, self._ours)), self._meter.floor(), tuple(self._theirs))
+
+
+def free_memory(question: Question, *, compared: bool) -> FreeMemory:
+    """What to do about free memory right before each run, of ours and of the peers' alike.
+
+    Zeros touch none at the target. Of little memory a first touch is short, and a slow wire hides it.
+    """
+    if question.fill == Fill.ZERO:
+        return FreeMemory.AS_IS
+    if settles(question, compared=compared):
+        return FreeMemory.WARM_AND_SETTLED
+    return FreeMemory.WARM
+
+
+def settles(question: Question, *, compared: bool) -> bool:
+    """Whether each run waits until the machine is quiet, else it may take twice as long.
+
+    A move that is not ``compared`` with others needs not be fair to anybody.
+    """
+    rate = question.rate_bytes_per_s
+    is_hurried = rate is None or rate >= _SETTLE_RATE_BYTES_PER_S_MIN
+    return compared and is_hurried and question.memory_bytes >= _SETTLE_BYTES_MIN
+
+
+async def _prepare(arena: Arena, peer: Peer, contents: Path, memory_bytes: int) -> PeerRuns:
+    if arena.problem:
+        return PeerRuns(peer.name, "", (), arena.problem)
+    try:
+        await peer.prepare(contents, memory_bytes, arena.behind)
+    except FerryError as problem:
+        return PeerRuns(peer.name, "", (), problem.refusal.message)
+    return PeerRuns(peer.name, peer.command, ())
+
+
+async def _run_peer(peer: Peer, sofar: PeerRuns, free_memory: FreeMemory) -> PeerRuns:
+    """One more run, unless the peer has failed before: a bench of one peer less is better than none."""
+    if sofar.problem:
+        return sofar
+    try:
+        run = await peer.run_once(free_memory)
+    except FerryError as problem:
+        return replace(sofar, problem=problem.refusal.message)
+    return replace(sofar, runs=(*sofar.runs, run))
