@@ -1,36 +1,40 @@
 """The target's side of moves: slots of memory, filled by the migration service, adopted at the commit."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ferry_agent.failpoints import Failpoints
-from ferry_agent.guest.registers import Registers
 from ferry_agent.migration.ports import IncomingSlot
 from ferry_agent.rack import Image, Rack
 from ferry_host import commands, inputs
 from ferry_types.errors import FerryError, Refusal, not_found
-from ferry_types.vms import VmSpec
 
-READY_HEAD_START_S = 0.0003
-"""What READY gets to leave this process, before the guest's thread is started: about half a round trip."""
+ROUSE_S_MAX = 0.004
+"""How long a source that is about to pause its guest waits at most for this host's lease to be renewed."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Arrival:
     slot: IncomingSlot
-    spec: VmSpec
-    registers: Registers | None = None
-    """The device state, at READY."""
-    image: Image | None = None
-    """Made right after READY, so that the commit has only to let it run."""
+    image: Image
+    """Made beforehand, with its thread, so that READY and the commit have only to let it run."""
 
 
 class IncomingMoves:
     """Implements ``TargetHost`` for the migration service."""
 
-    def __init__(self, rack: Rack, failpoints: Failpoints, submit: Callable[[inputs.Event], None]) -> None:
+    def __init__(
+        self,
+        rack: Rack,
+        failpoints: Failpoints,
+        submit: Callable[[inputs.Event], None],
+        renew_lease: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``renew_lease`` returns once it is renewed; without the coordinator it may take for ever."""
         self._rack = rack
+        self._renew_lease = renew_lease
         self._failpoints = failpoints
         self._submit = submit
         self._arrivals: dict[str, _Arrival] = {}
@@ -47,7 +51,7 @@ class IncomingMoves:
             self._submit(inputs.IncomingFailed(command.migration_id, error.refusal))
             return
         slot = IncomingSlot(command.token, command.spec.name, command.epoch, memory)
-        self._arrivals[command.migration_id] = _Arrival(slot, command.spec)
+        self._arrivals[command.migration_id] = _Arrival(slot, self._rack.expect(command.spec, memory))
         self._submit(inputs.IncomingAllocated(command.migration_id))
 
     def drop(self, migration_id: str) -> None:
@@ -56,16 +60,13 @@ class IncomingMoves:
         if arrival is None:
             return
         self.on_drop(migration_id)
-        if arrival.image is not None:
-            arrival.image.vcpu.stop()
+        arrival.image.vcpu.stop()
         arrival.slot.memory.close()
 
     def adopt(self, command: commands.AdoptIncoming) -> None:
         """The arrived image becomes a VM of this host; its vCPU does not run yet."""
-        self._make_image(command.migration_id)
         image = self._arrivals.pop(command.migration_id).image
-        if image is None:
-            raise AssertionError(f"{command.vm} was adopted before it was ready")
+        image.take_over()
         self._rack.add(image)
 
     def close(self) -> None:
@@ -82,24 +83,23 @@ class IncomingMoves:
             raise FerryError(not_found(f"no move {migration_id} is expected here"))
         return arrival.slot
 
+    async def rouse(self) -> None:
+        """Renew the lease, so that all that READY will pass has just done the like of it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ROUSE_S_MAX):
+                await self._renew_lease()
+
     def ready(self, migration_id: str, device_state: bytes) -> None:
         """Check the device state and tell the core."""
-        arrival = self._arrivals[migration_id]
-        spec = arrival.spec
+        image = self._arrivals[migration_id].image
         try:
-            arrival.registers = self._rack.load_registers(spec, device_state)
+            image.arrive(device_state)
         except FerryError as error:
             self.failed(migration_id, error.refusal)
             return
         self._submit(inputs.IncomingComplete(migration_id))
-        # READY goes out first; the guest is made while the coordinator commits.
-        loop = asyncio.get_running_loop()
-        loop.call_later(READY_HEAD_START_S, self._make_image, migration_id)
-
-    def _make_image(self, migration_id: str) -> None:
-        arrival = self._arrivals.get(migration_id)
-        if arrival is not None and arrival.image is None and arrival.registers is not None:
-            arrival.image = self._rack.restore(arrival.spec, arrival.slot.memory, arrival.registers)
+        # READY goes out first, in the event loop's next turn.
+        asyncio.get_running_loop().call_soon(image.take_over)
 
     def failed(self, migration_id: str, refusal: Refusal) -> None:
         """Tell the core, which drops the slot."""

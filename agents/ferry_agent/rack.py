@@ -6,6 +6,7 @@ them is in emulated units.
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,7 @@ class Image:
         self.vcpu = vcpu
         self.scale = scale
         self._guest = guest
+        self._arrived: Registers | None = None
         vcpu.start()
 
     @property
@@ -72,6 +74,20 @@ class Image:
         """Pages that are dirty now."""
         return self.scale.emulated(self.memory.dirty.count())
 
+    def arrive(self, device_state: bytes) -> None:
+        """All memory of an expected image is here; ``take_over`` is due before it runs.
+
+        Raises FerryError if the state is not one of this VM.
+        """
+        guest = self._guest
+        self._arrived = Registers.load(device_state, guest.name, guest.memory.memory_bytes, guest.spec)
+
+    def take_over(self) -> None:
+        """Have an image that has arrived go on from its device state."""
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None:
+            self._guest.go_on_from(arrived)
+
     def run(self, epoch: int) -> None:
         """Let the vCPU run."""
         self.vcpu.resume(epoch)
@@ -84,7 +100,15 @@ class Image:
         """Pause the vCPU; the monotonic time at which the guest last ran, in seconds."""
         loop = asyncio.get_running_loop()
         paused: asyncio.Future[float] = loop.create_future()
-        self.vcpu.request_pause(lambda last_ran_at_s: _settle(loop, paused, last_ran_at_s))
+        asking = threading.get_ident()
+
+        def done(last_ran_at_s: float) -> None:
+            if threading.get_ident() == asking:
+                paused.set_result(last_ran_at_s)  # at once: the loop's next turn is black-out already
+            else:
+                _settle(loop, paused, last_ran_at_s)
+
+        self.vcpu.request_pause(done)
         return await paused
 
     async def audit(self) -> AuditReport | None:
@@ -173,15 +197,11 @@ class Rack:
         """Memory for a VM, untouched. Raises FerryError if there is none, or if it does not fit the scale."""
         return GuestMemory(self.scale.real_memory_bytes(spec))
 
-    def load_registers(self, spec: VmSpec, device_state: bytes) -> Registers:
-        """The registers of a VM that arrives. Raises FerryError if they are not its own."""
-        workload, memory_bytes = self.scale.real_workload(spec), self.scale.real_memory_bytes(spec)
-        return Registers.load(device_state, spec.name, memory_bytes, workload)
-
-    def restore(self, spec: VmSpec, memory: GuestMemory, registers: Registers) -> Image:
-        """An image around memory that has arrived; not on the rack yet."""
+    def expect(self, spec: VmSpec, memory: GuestMemory) -> Image:
+        """An image around memory that will arrive, which ``arrive`` completes; not on the rack yet."""
         workload = self.scale.real_workload(spec)
-        return self._image(spec, Guest(spec.name, memory, workload, registers, self._pace(spec)))
+        nobody = Registers.at_boot(spec.name, memory.memory_bytes, workload, boot_epoch=0)
+        return self._image(spec, Guest(spec.name, memory, workload, nobody, self._pace(spec)))
 
     def add(self, image: Image) -> None:
         """Put an image on the rack."""

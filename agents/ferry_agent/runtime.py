@@ -62,7 +62,7 @@ class HostRuntime:
         scale = Scale(identity.capacity.scale)
         self.rack = rack = Rack(gate, trace, self._on_first_quantum, self._on_crash, scale)
         self.failpoints = failpoints
-        self.incoming = IncomingMoves(rack, failpoints, self.submit)
+        self.incoming = IncomingMoves(rack, failpoints, self.submit, self.renew_lease)
         self.outgoing = OutgoingMoves(rack, failpoints, self.submit)
         self.ballots = ballots = Ballots(directory, self.submit)
         self.send: Callable[[HostEnvelope], None] = lambda _envelope: None
@@ -81,6 +81,7 @@ class HostRuntime:
         self._busy = False
         self._beat: asyncio.Task[None] | None = None
         self._lease_timer: asyncio.TimerHandle | None = None
+        self._renewed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._actions: Mapping[type, Callable[[Any], None]] = {
             commands.Report: self._report,
@@ -122,6 +123,12 @@ class HostRuntime:
                     self._actions[type(command)](command)
         finally:
             self._busy = False
+
+    async def renew_lease(self) -> None:
+        """Ask for another stretch of lease out of turn, and return once one is granted."""
+        self._renewed.clear()
+        self.submit(inputs.Beat())
+        await self._renewed.wait()
 
     def on_order(self, order: HostOrder) -> None:
         """Take an order from the uplink."""
@@ -187,6 +194,7 @@ class HostRuntime:
                 max(0.0, delay_s), lambda: self.submit(inputs.LeaseTimer())
             )
             self.rack.poke()
+            self._renewed.set()
 
     def _set_beat(self, command: commands.SetBeat) -> None:
         self.cluster = command.cluster

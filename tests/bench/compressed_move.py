@@ -85,6 +85,9 @@ class Target:
         assert migration_id == MOVE
         return self._slot
 
+    async def rouse(self) -> None:
+        pass
+
     def ready(self, _migration_id: str, _device_state: bytes) -> None:
         say(ready=True)
 

@@ -49,6 +49,9 @@ class OneSlot:
         assert migration_id == MOVE
         return self._slot
 
+    async def rouse(self) -> None:
+        pass
+
     def ready(self, migration_id: str, device_state: bytes) -> None:
         ready_at_s = time.monotonic()
         _say(f"ready {ready_at_s} {device_state.hex()} {memory_digest(self._slot.memory.pages).hex()}")

@@ -40,17 +40,24 @@ class Guest:
         self.name = name
         self.memory = memory
         self.spec = spec
-        self.registers = registers
         self.books = Books(memory)
         self.pace = Pace.of(spec) if pace is None else pace
         self.last_fault = ""
         self._pool = content_pool(spec.compressibility)
         self._rows = np.empty((PAGES_PER_STEP_MAX, self._pool.rows.shape[1]), dtype=np.uint64)
-        self.writes = write_stream(spec, registers.seed, memory, self.pace)
+        self.go_on_from(registers)
+
+    def go_on_from(self, registers: Registers) -> None:
+        """Be where these registers say, over memory that they belong to; not while a vCPU runs it.
+
+        So a guest that is made before it arrives costs its arrival nothing but this.
+        """
+        self.registers = registers
+        self.writes = write_stream(self.spec, registers.seed, self.memory, self.pace)
         self._reads = AccessStream(
-            spec,
+            self.spec,
             mix(registers.seed + 1),
-            *_window(spec, registers.seed, memory),
+            *_window(self.spec, registers.seed, self.memory),
             lanes=self.pace.reads_per_step_max,
             every=1,
         )

@@ -20,9 +20,9 @@ counts as running: a guest that sleeps answers.
 """
 
 import contextlib
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -135,9 +135,9 @@ class Vcpu:
     """Runs one guest in a daemon thread of its own. Any thread may call its methods; but for ``stop``, none
     blocks.
 
-    Callbacks are called from the vCPU thread and must neither block nor raise; ``OSError`` of an echo reply
-    counts as a lost datagram. ``steps``, ``pages_written``, ``write_bytes_per_s``, ``paused`` and
-    ``first_quantum_at`` may be read at any time.
+    Callbacks are called from the vCPU thread, that of a pause perhaps by ``request_pause``, and must neither
+    block nor raise; ``OSError`` of an echo reply counts as a lost datagram. ``steps``, ``pages_written``,
+    ``write_bytes_per_s``, ``paused`` and ``first_quantum_at`` may be read at any time.
     """
 
     def __init__(
@@ -160,7 +160,13 @@ class Vcpu:
         self._on_first_quantum = on_first_quantum
         self._on_crash = on_crash
         self._trace = trace
-        self._inbox: queue.SimpleQueue[_Order] = queue.SimpleQueue()
+        self._inbox: deque[_Order] = deque()
+        self._turn = threading.Lock()
+        """Held by the thread, but while it waits. An order leaves the inbox and is obeyed in one turn, so
+        whoever has the turn and finds the inbox empty is where the thread would be at the next order."""
+        self._wake = threading.Lock()
+        """Free once there is an order to wake up for."""
+        self._wake.acquire()
         self._thread = threading.Thread(target=self._main, name=f"vcpu-{guest.name}", daemon=True)
         self._ended = False
         self.paused = True
@@ -185,24 +191,34 @@ class Vcpu:
 
     def resume(self, epoch: int) -> None:
         """Run, or run on after a pause, under this ownership epoch."""
-        self._inbox.put(_Resume(epoch))
+        self._put(_Resume(epoch))
 
     def request_pause(self, done: PauseDone) -> None:
-        """Pause between two quanta, then call ``done`` with the monotonic time until which the guest ran."""
-        asked_at_s = time.monotonic()
-        if self._gate.is_open():
-            self._inbox.put(_Pause(done, asked_at_s))
-        else:
+        """Pause between two quanta, then call ``done`` with the monotonic time until which the guest ran.
+
+        A guest that sleeps is paused, and ``done`` is called, before this returns: to wake up a thread costs
+        part of a black-out.
+        """
+        pause = _Pause(done, time.monotonic())
+        if not self._gate.is_open():
             # The gate may open again before the thread comes to this order. Nothing counts until then.
             self._lapsed = True
-            self._inbox.put(_Pause(done, None))
+            pause = _Pause(done, None)
+        if self._turn.acquire(blocking=False):
+            try:
+                if not self._inbox:
+                    self._obey(pause)
+                    return
+            finally:
+                self._turn.release()
+        self._put(pause)
         self._answer_if_ended()
 
     def submit_echo(self, sequence: int, reply: Callable[[EchoReply], None]) -> bool:
         """Ask the guest for an answer. False if the request is dropped: the guest is paused or overrun."""
-        if self.paused or self._inbox.qsize() >= INBOX_ECHOES_MAX:
+        if self.paused or len(self._inbox) >= INBOX_ECHOES_MAX:
             return False
-        self._inbox.put(_Echo(sequence, reply))
+        self._put(_Echo(sequence, reply))
         return True
 
     def request_audit(self, done: AuditDone) -> None:
@@ -213,26 +229,26 @@ class Vcpu:
         if self._thread.ident is None:
             done(None)
             return
-        self._inbox.put(_Audit(done))
+        self._put(_Audit(done))
         self._answer_if_ended()
 
     def throttle(self, percent: int) -> None:
         """Slow the guest by so much from its next quantum on; 0: not at all. Raises ValueError over 99."""
         if not 0 <= percent <= THROTTLE_MAX_PERCENT:
             raise ValueError(f"a guest cannot be slowed by {percent} %: from 0 to {THROTTLE_MAX_PERCENT}")
-        self._inbox.put(_Throttle(percent))
+        self._put(_Throttle(percent))
 
     def poke(self) -> None:
         """The gate may have opened: look again. Costs nothing while the guest runs."""
         if self._awaits_poke:
-            self._inbox.put(_Poke())
+            self._put(_Poke())
 
     def stop(self) -> None:
         """End the thread and wait for it: one quantum or one slice of an audit. May be repeated."""
         if self._thread.ident is None:
             self._ended = True
             return
-        self._inbox.put(_Stop())
+        self._put(_Stop())
         self._thread.join()
 
     def device_state(self) -> bytes:
@@ -263,7 +279,16 @@ class Vcpu:
 
     # -- the thread ------------------------------------------------------------------------------------
 
+    def _put(self, order: _Order) -> None:
+        self._inbox.append(order)
+        with contextlib.suppress(RuntimeError):  # the thread has been woken already
+            self._wake.release()
+
     def _main(self) -> None:
+        with self._turn:
+            self._run()
+
+    def _run(self) -> None:
         try:
             while self._take_orders(self._rest_s()):
                 if not self.paused and time.monotonic() >= self._due_at:
@@ -293,12 +318,17 @@ class Vcpu:
 
     def _take_orders(self, rest_s: float | None) -> bool:
         """Wait for the first order, take what else is there, and obey; False if told to stop."""
-        with contextlib.suppress(queue.Empty):
-            for taken in range(ORDERS_PER_QUANTUM):
-                order = self._inbox.get(timeout=rest_s) if taken == 0 else self._inbox.get_nowait()
-                if isinstance(order, _Stop):
-                    return False
-                self._obey(order)
+        if not self._inbox:
+            self._turn.release()
+            self._wake.acquire(timeout=-1 if rest_s is None else rest_s)
+            self._turn.acquire()
+        for _ in range(ORDERS_PER_QUANTUM):
+            if not self._inbox:
+                break
+            order = self._inbox.popleft()
+            if isinstance(order, _Stop):
+                return False
+            self._obey(order)
         return True
 
     def _obey(self, order: _Resume | _Pause | _Echo | _Audit | _Throttle | _Poke) -> None:
@@ -410,9 +440,9 @@ class Vcpu:
             return
         while self._audits:
             self._audits.pop()[1](None)
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                order = self._inbox.get_nowait()
+                order = self._inbox.popleft()
                 if isinstance(order, _Pause):
                     order.done(self._ran_until)
                 elif isinstance(order, _Audit):

@@ -4,6 +4,7 @@ Pages do not travel here: they have a transport of their own (``ferry_agent.migr
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Sequence
 from typing import TypeAlias
@@ -39,6 +40,7 @@ class SourceLink:
         self._channel: grpc.aio.Channel | None = None
         self._reader: asyncio.Task[None] | None = None
         self._closings: dict[int, asyncio.Future[int]] = {}
+        self._roused = asyncio.Event()
         self._control: _ControlCall
 
     async def open(
@@ -107,6 +109,19 @@ class SourceLink:
         self.breakage.raise_if_broken()
         return closing.result()
 
+    async def rouse(self) -> None:
+        """Have the target, and what lies between it and the store, awake for the hand-off. Raises FerryError.
+
+        Processors that have slept, and have forgotten the code, take four times as long; what this takes, the
+        guest runs. A target that is slow to answer is not waited for.
+        """
+        self._roused.clear()
+        probe = migration_pb2.ClockProbe(source_sent_at_s=time.monotonic(), pause_is_near=True)
+        await self._send(migration_pb2.ControlFromSource(clock_probe=probe))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(protocol.ROUSE_S_MAX):
+                await self._roused.wait()
+
     async def send_final(self, tally: Tally, device_state: bytes) -> None:
         """The end of the final copy: what the target must have by now."""
         final = migration_pb2.Final(
@@ -157,8 +172,12 @@ class SourceLink:
             self.breakage.break_off(failed(f"{self._order.target} ended the migration's streams"))
 
     def _take(self, message: object) -> None:
-        if isinstance(message, migration_pb2.ControlFromTarget) and message.HasField("lane_closed"):
-            closing = self._closings.pop(message.lane_closed.number, None)
+        if isinstance(message, migration_pb2.ControlFromTarget):
+            if message.HasField("clock_reading"):
+                self._roused.set()
+                return
+            number = message.lane_closed.number if message.HasField("lane_closed") else None
+            closing = None if number is None else self._closings.pop(number, None)
             if closing is not None:
                 closing.set_result(message.lane_closed.frames)
                 return

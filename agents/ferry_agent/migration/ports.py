@@ -124,6 +124,12 @@ class TargetHost(Protocol):
     def incoming(self, migration_id: str) -> IncomingSlot:
         """Look up the slot prepared for a move; changes nothing. Raises FerryError if there is none."""
 
+    async def rouse(self) -> None:
+        """The pause is near: renew the lease now, which takes the way of READY there and back.
+
+        Returns once it is renewed, or that takes longer than it could gain.
+        """
+
     def ready(self, migration_id: str, device_state: bytes) -> None:
         """All pages and the device state are here and were checked. Called at most once per move."""
 

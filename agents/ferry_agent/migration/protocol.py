@@ -15,6 +15,8 @@ One attempt, source to the left, Control (``=``) and a lane (``-``) on connectio
     empty frame    ----------->               at the end of a pass whose last frame was full
     CloseLane      ===========>               smb: a lane is dead for the source
                    <===========  LaneClosed   so many of its frames were written; the rest goes elsewhere
+    ClockProbe     ===========>               the pause is near: the target renews its lease
+                   <===========  ClockReading
     (pause) last   ----------->
     Final          ===========>               the point of no return
     MemoryDigest   ===========>               with verify
@@ -47,3 +49,6 @@ CLOCK_PROBES = 10
 
 PROGRESS_INTERVAL_S = 0.25
 """Progress is reported no more often than this, and at the end of every pass."""
+
+ROUSE_S_MAX = 0.005
+"""What a source waits at most for the target to be ready for the pause, before it pauses the guest."""

@@ -165,6 +165,7 @@ class OutgoingMove:
         await self._host.reach("source.arming")
         await self._host.arm(self._order.migration_id)
         await self._copy_while_armed()
+        await self._link.rouse()
         self._record.paused_at_s = await self._host.pause()
         if self._order.options.verify:
             loop = asyncio.get_running_loop()

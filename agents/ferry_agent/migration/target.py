@@ -163,6 +163,8 @@ class MigrationServicer:
 
     async def _see_through(self, receiver: Receiver, context: _ControlContext) -> None:
         while not (message := await _next_message(receiver, context)).HasField("final"):
+            if message.clock_probe.pause_is_near:
+                await self._host.rouse()
             await context.write(await _answer(receiver, message))
         await receiver.take_final(message.final)
         if receiver.verify:

@@ -228,21 +228,27 @@ Global___DirectLane: _TypeAlias = DirectLane  # noqa: Y015
 
 @_typing.final
 class ClockProbe(_message.Message):
-    """For the offset between the two monotonic clocks (the exchange with the shortest round trip counts)."""
+    """For the offset between the two monotonic clocks (the exchange with the shortest round trip counts), and right
+    before the pause.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCE_SENT_AT_S_FIELD_NUMBER: _builtins.int
+    PAUSE_IS_NEAR_FIELD_NUMBER: _builtins.int
     source_sent_at_s: _builtins.float
     """source's monotonic clock"""
+    pause_is_near: _builtins.bool
+    """the target renews its lease, and then answers"""
     def __init__(
         self,
         *,
         source_sent_at_s: _builtins.float = ...,
+        pause_is_near: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_sent_at_s", b"source_sent_at_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pause_is_near", b"pause_is_near", "source_sent_at_s", b"source_sent_at_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

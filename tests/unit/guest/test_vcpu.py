@@ -124,6 +124,36 @@ def test_an_idle_guest_counts_as_running_until_it_is_paused(boot: BootGuest) -> 
     rig.vcpu.stop()
 
 
+def test_a_guest_that_sleeps_is_paused_before_the_request_returns(boot: BootGuest) -> None:
+    rig = Rig(boot(spec=resolve("idle", 4 * MIB)))
+    rig.vcpu.start()
+
+    def is_paused_at_once() -> bool:
+        rig.vcpu.resume(1)
+        rig.first()
+        time.sleep(0.001)  # for the thread to fall asleep; if that was too short, once more
+        done: list[float] = []
+        rig.vcpu.request_pause(done.append)
+        is_at_once = bool(done) and rig.vcpu.paused
+        eventually(lambda: bool(done))
+        return is_at_once
+
+    eventually(is_paused_at_once)
+    rig.vcpu.stop()
+
+
+def test_a_pause_that_follows_upon_its_heels_comes_after_the_resume(rig: Rig) -> None:
+    rig.vcpu.start()
+    for epoch in range(1, 200):
+        rig.vcpu.resume(epoch)
+        rig.pause()
+        assert rig.vcpu.paused
+    steps = rig.vcpu.steps
+    report = rig.audit()  # gives a guest that still ran the time to show it
+    assert report is not None
+    assert (rig.vcpu.paused, rig.vcpu.steps) == (True, steps)
+
+
 def test_device_state_is_that_of_a_paused_guest_only(rig: Rig) -> None:
     rig.vcpu.start()
     rig.vcpu.resume(7)

@@ -99,12 +99,19 @@ class Target(Failpoints):
         super().__init__()
         self.memory = GuestMemory(pages * PAGE_SIZE)
         self.slot = IncomingSlot(TOKEN, VM, EPOCH, self.memory)
+        self.rouse_s = 0.0
+        self.rouses: list[str] = []
         self.outcome: asyncio.Future[bytes | Refusal] = asyncio.get_running_loop().create_future()
 
     def incoming(self, migration_id: str) -> IncomingSlot:
         if migration_id != MOVE:
             raise FerryError(not_found(f"no move {migration_id} is expected here"))
         return self.slot
+
+    async def rouse(self) -> None:
+        self.rouses.append("begun")
+        await asyncio.sleep(self.rouse_s)
+        self.rouses.append("done")
 
     def ready(self, migration_id: str, device_state: bytes) -> None:
         assert migration_id == MOVE

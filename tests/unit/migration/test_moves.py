@@ -22,7 +22,7 @@ from tests.unit.migration.ends import (
 
 from ferry.v1 import migration_pb2
 from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration import source
+from ferry_agent.migration import protocol, source
 from ferry_agent.migration.copier import Copied, PageCopier
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.receiver import Receiver
@@ -80,6 +80,21 @@ async def test_an_idle_guest_arrives_page_by_page(option: TransportOption) -> No
     ]
     receiving = ["target.receiving"] * (2 if option is TransportOption.SMB else 1)
     assert ends.target.reached == [*receiving, "target.before_ready"]
+
+
+@pytest.mark.parametrize(("rouse_s", "by_then"), [(0.0, ["begun", "done"]), (0.2, ["begun"])])
+async def test_the_target_is_told_that_the_pause_is_near_but_not_waited_for_long(
+    rouse_s: float, by_then: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not rouse_s:
+        monkeypatch.setattr(protocol, "ROUSE_S_MAX", DEADLINE_S)
+    async with two_ends(random_memory(64)) as ends:
+        ends.target.rouse_s = rouse_s
+        at_the_pause: list[list[str]] = []
+        ends.source.on_pause = lambda: at_the_pause.append(ends.target.rouses[:])
+        await ends.move()
+        assert await ends.target.device_state() == b"registers"
+    assert at_the_pause == [by_then]
 
 
 async def test_a_guest_that_writes_all_the_time_loses_nothing() -> None:
