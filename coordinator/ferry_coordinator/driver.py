@@ -283,12 +283,15 @@ class Driver:
 
     async def _carry_out(self, commands: Sequence[Command]) -> None:
         events: list[events_pb2.Event] = []
+        commits_s: list[float] = []
         for command in commands:
             match command:
                 case Send(stream, order):
                     self._streams.send(stream, order)
                 case Commit():
-                    events += await self._commit(command)
+                    begun = time.monotonic()
+                    events += await self._journal.commit(command, urgent=self._is_handing_over)
+                    commits_s.append(time.monotonic() - begun)
                 case CheckTerm(term):
                     await self._journal.check_term(term)
                 case CloseStream(stream, reason):
@@ -304,7 +307,9 @@ class Driver:
                 case Changed():
                     self._show_watchers(command)
                     self._changed = _together(self._changed, command)
-        # Last, because orders to hosts may be inside a black-out, and the log is not.
+        # Last, because orders to hosts may be inside a black-out, and log and metrics are not.
+        for commit_s in commits_s:
+            self._metrics.committed(commit_s)
         if events:
             self._watchers.happened(events)
             self._happened += events
@@ -326,12 +331,17 @@ class Driver:
         if self._open:
             self._jobs.put_nowait(_Handle(event))
 
+    @property
+    def _is_handing_over(self) -> bool:
+        """Whether a hand-off is armed: its guest may be in its black-out."""
+        moves = self._cluster.state.under_way.values()
+        return any(move.state is MigrationState.SWITCHING for move in moves)
+
     def _show_watchers(self, changed: Changed) -> None:
         """Tell the watchers of a change, now or when no guest waits for this process."""
         is_first = self._unseen == _NOTHING
         self._unseen = _together(self._unseen, changed)
-        moves = self._cluster.state.under_way.values()
-        if not any(move.state is MigrationState.SWITCHING for move in moves):
+        if not self._is_handing_over:
             self._tell_watchers()
         elif is_first:
             loop = asyncio.get_running_loop()
@@ -350,12 +360,6 @@ class Driver:
                 onlooker.changed(self._cluster, changed)
             if happened:
                 onlooker.happened(happened)
-
-    async def _commit(self, commit: Commit) -> list[events_pb2.Event]:
-        begun = time.monotonic()
-        events = await self._journal.commit(commit)
-        self._metrics.committed(time.monotonic() - begun)
-        return events
 
     def _end(self) -> None:
         self._open = False

@@ -84,8 +84,8 @@ class Journal:
         """ID of the newest event that has been committed."""
         return self._last_event_id
 
-    async def commit(self, commit: commands.Commit) -> list[events_pb2.Event]:
-        """Make the commit durable and return its events with their IDs and times.
+    async def commit(self, commit: commands.Commit, *, urgent: bool) -> list[events_pb2.Event]:
+        """Make the commit durable and return its events with their IDs and times. ``urgent``: see the store.
 
         Raises Deposed if it was refused, StoreError if the store fails for good.
         """
@@ -104,7 +104,7 @@ class Journal:
             ),
             tuple(_row(event) for event in events),
         )
-        outcome = await _until_answered(lambda: self._store.commit(numbered))
+        outcome = await _until_answered(lambda: self._store.commit(numbered, urgent=urgent))
         match outcome.status:
             case CommitStatus.TERM_PASSED:
                 raise Deposed(self._term, "another coordinator has begun a later one")

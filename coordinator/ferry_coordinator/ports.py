@@ -132,8 +132,8 @@ class StateStore(Protocol):
         """The store's term now, whoever began it. Cheap, since every grant waits for it (rule L3)."""
         ...
 
-    async def commit(self, commit: Commit) -> CommitOutcome:
-        """Apply all writes and events, or nothing.
+    async def commit(self, commit: Commit, *, urgent: bool = False) -> CommitOutcome:
+        """Apply all writes and events, or nothing; ``urgent``: a guest stands still meanwhile.
 
         Applied only if the store's term equals ``commit.term`` and every guarded key holds exactly what its
         guard expects. A repeat of the term's last applied commit, recognised by its seq, answers APPLIED

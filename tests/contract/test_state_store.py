@@ -35,7 +35,21 @@ async def open_sqlite(place: Path) -> StateStore:
     return await SqliteStore.open(place / "state.db")
 
 
-ADAPTERS: dict[str, Callable[[Path], Awaitable[StateStore]]] = {"sqlite": open_sqlite}
+class HurriedSqliteStore(SqliteStore):
+    """All its commits are urgent."""
+
+    async def commit(self, commit: Commit, *, urgent: bool = True) -> CommitOutcome:
+        return await super().commit(commit, urgent=urgent)
+
+
+async def open_hurried_sqlite(place: Path) -> StateStore:
+    return await HurriedSqliteStore.open(place / "state.db")
+
+
+ADAPTERS: dict[str, Callable[[Path], Awaitable[StateStore]]] = {
+    "sqlite": open_sqlite,
+    "sqlite in a hurry": open_hurried_sqlite,
+}
 
 
 @pytest.fixture(params=ADAPTERS)

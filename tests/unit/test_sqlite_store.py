@@ -176,12 +176,13 @@ async def test_a_new_store_bears_our_mark_and_survives_power_loss_by_its_setting
     }
 
 
-async def test_a_lock_of_another_process_is_waited_for_off_the_event_loop(path: Path) -> None:
+@pytest.mark.parametrize("urgent", [False, True])
+async def test_a_lock_of_another_process_is_waited_for_off_the_event_loop(path: Path, urgent: bool) -> None:
     store = await SqliteStore.open(path)
     await store.begin_term(0)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        commit = asyncio.create_task(store.commit(Commit(1, 1, writes=(Write("n", b"1"),))))
+        commit = asyncio.create_task(store.commit(Commit(1, 1, writes=(Write("n", b"1"),)), urgent=urgent))
         done, _ = await asyncio.wait({commit}, timeout=0.05)
         assert not done
         other.execute("ROLLBACK")
@@ -203,6 +204,19 @@ async def test_a_lock_that_stays_is_an_error_and_the_commit_can_be_repeated(
         other.execute("ROLLBACK")
     assert (raised.value.code, raised.value.retryable) == (StoreErrorCode.LOCKED, True)
     assert await store.commit(commit) == APPLIED
+    await store.close()
+
+
+async def test_an_urgent_commit_is_durable_before_the_event_loop_turns(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    await store.begin_term(0)
+    await asyncio.sleep(0.01)  # its thread has gone to sleep, else it may be at it
+    commit = store.commit(Commit(1, 1, writes=(Write("n", b"1"),)), urgent=True)
+    with pytest.raises(StopIteration) as returned:
+        commit.send(None)
+    assert returned.value.value == APPLIED
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT value FROM records WHERE key = 'n'").fetchone() == (b"1",)
     await store.close()
 
 

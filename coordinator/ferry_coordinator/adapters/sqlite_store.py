@@ -1,8 +1,9 @@
 """The embedded state store: one SQLite file, durable at every commit, open to several processes.
 
-One thread owns the one connection, so that the event loop never waits for the disk. WAL with
-synchronous=FULL: a commit is one append and one fsync of the log, and readers of other processes never
-wait. The log is folded into the file (a checkpoint, which takes longer than a commit) when nobody waits.
+One thread owns the one connection, so that the event loop does not wait for the disk, but for the commits
+inside a guest's black-out. WAL with synchronous=FULL: a commit is one append and one fsync of the log, and
+readers of other processes never wait. The log is folded into the file (a checkpoint, which takes longer
+than a commit) when nobody waits.
 
 A file is looked at before anything may write to it: what is damaged, newer, or not ours is refused as it
 was found.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
+from ferry_coordinator.adapters.sqlite_errors import corrupt, explain, read_only
 from ferry_coordinator.ports import (
     EVENT_LOG_ROWS,
     Commit,
@@ -88,6 +90,8 @@ class SqliteStore:
         self._database = _Database(path)
         # A daemon: a process that fails before it closes the store must not hang, and loses nothing by it.
         self._thread = threading.Thread(target=self._work, name=f"store {path.name}", daemon=True)
+        self._turn = threading.Lock()
+        """Of whoever is at the database."""
         self._closed = False
 
     @classmethod
@@ -117,9 +121,26 @@ class SqliteStore:
         """See ``StateStore.read_term``."""
         return await self._call(_Database.read_term)
 
-    async def commit(self, commit: Commit) -> CommitOutcome:
-        """See ``StateStore.commit``."""
-        return await self._call(lambda database: database.commit(commit))
+    async def commit(self, commit: Commit, *, urgent: bool = False) -> CommitOutcome:
+        """See ``StateStore.commit``. An urgent one holds up the event loop for a write to the disk."""
+        outcome = self._commit_here(commit) if urgent else None
+        if outcome is None:
+            outcome = await self._call(lambda database: database.commit(commit))
+        return outcome
+
+    def _commit_here(self, commit: Commit) -> CommitOutcome | None:
+        """Commit in this thread: two hand-overs between threads take about as long as the disk.
+
+        None, and nothing is done, if that would have to wait for the store's thread or another process.
+        """
+        if self._closed or not self._turn.acquire(blocking=False):
+            return None
+        try:
+            return self._database.commit_unless_locked(commit)
+        except Exception as error:
+            raise explain(self._database.path, error, BUSY_TIMEOUT_S) from error
+        finally:
+            self._turn.release()
 
     async def events(
         self,
@@ -169,11 +190,13 @@ class SqliteStore:
             try:
                 job = self._jobs.get(timeout=CHECKPOINT_IDLE_S if self._database.checkpoint_due else None)
             except queue.Empty:
-                self._database.checkpoint()
+                with self._turn:
+                    self._database.checkpoint()
                 continue
             if job is None:
                 return
-            job.run(self._database)
+            with self._turn:
+                job.run(self._database)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +212,7 @@ class _Job(Generic[_T]):
         try:
             result = self.work(database)
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
-            failure = _explain(database.path, error)
+            failure = explain(database.path, error, BUSY_TIMEOUT_S)
             self._deliver(lambda: self.future.set_exception(failure))
         else:
             self._deliver(lambda: self.future.set_result(result))
@@ -204,7 +227,7 @@ class _Job(Generic[_T]):
 
 
 class _Database:
-    """The connection and all that is done with it, on the store's thread."""
+    """The connection and all that is done with it, by one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -275,6 +298,18 @@ class _Database:
                 self._commits_since_checkpoint += 1
         return outcome or CommitOutcome(CommitStatus.APPLIED)
 
+    def commit_unless_locked(self, commit: Commit) -> CommitOutcome | None:
+        """``commit``; None, and nothing is done, if another process is at it."""
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            return self.commit(commit)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return None
+            raise
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
+
     def event_ids(self) -> tuple[int, int]:
         """The oldest and the newest event's ID; 0 without events."""
         oldest, newest = self._connection.execute(_EVENT_IDS).fetchone()
@@ -341,7 +376,11 @@ class _Database:
 def _connect(path: Path, access: str = "mode=rw") -> sqlite3.Connection:
     """Open an existing file; transactions are begun by hand."""
     return sqlite3.connect(
-        f"file:{quote(str(path))}?{access}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+        f"file:{quote(str(path))}?{access}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
     )
 
 
@@ -361,7 +400,7 @@ def _check_writable(path: Path) -> None:
         )
     for place in (folder, path):
         if place.exists() and not os.access(place, os.W_OK):
-            raise _read_only(path, f"{place} cannot be written")
+            raise read_only(path, f"{place} cannot be written")
 
 
 def _create(path: Path) -> None:
@@ -408,7 +447,7 @@ def _sync_folder(folder: Path) -> None:
 def _check_identity(path: Path) -> None:
     """Refuse what is not ours, or newer, by the file's header."""
     if path.stat().st_size < _PAGE_BYTES_MIN:
-        raise _corrupt(path, "it is empty or cut off")
+        raise corrupt(path, "it is empty or cut off")
     # Immutable: nothing is locked, no log is looked for, no foreign recovery begins. Not by reading the file
     # ourselves: to close it would drop the locks of another connection of this process.
     with closing(_connect(path, "mode=ro&immutable=1")) as connection:
@@ -432,7 +471,7 @@ def _check_contents(path: Path) -> None:
         _check_version(path, version)
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise _corrupt(path, str(verdict).splitlines()[-1])
+            raise corrupt(path, str(verdict).splitlines()[-1])
 
 
 def _check_version(path: Path, version: int) -> None:
@@ -442,48 +481,3 @@ def _check_version(path: Path, version: int) -> None:
             f"store {path} has format {version}; this release knows formats up to {SCHEMA_VERSION}",
             "use the release that wrote it, or a later one; the store was left as it is",
         )
-
-
-def _corrupt(path: Path, reason: str) -> StoreError:
-    return StoreError(
-        StoreErrorCode.CORRUPT,
-        f"store {path} is damaged: {reason}",
-        "bring it back from a backup, or move it away to begin with a new cluster",
-    )
-
-
-def _read_only(path: Path, reason: str) -> StoreError:
-    return StoreError(
-        StoreErrorCode.READ_ONLY,
-        f"store {path}: {reason}",
-        "let the coordinator's user read and write the file and its folder, or name another data folder",
-    )
-
-
-def _explain(path: Path, error: Exception) -> Exception:
-    """What SQLite's primary result code means to people; errors that are not SQLite's stay what they are."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return error
-    match code & 0xFF:
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:
-            return _corrupt(path, str(error))
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return _read_only(path, str(error))
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return StoreError(
-                StoreErrorCode.LOCKED,
-                f"store {path} has been locked by another process for {BUSY_TIMEOUT_S:g} s",
-                "end the program that holds it (a backup, or a database shell)",
-                retryable=True,
-            )
-        case sqlite3.SQLITE_FULL:
-            return StoreError(
-                StoreErrorCode.DISK_FULL,
-                f"store {path}: its disk is full",
-                "make space; the coordinator then goes on by itself",
-                retryable=True,
-            )
-    return StoreError(
-        StoreErrorCode.IO, f"store {path}: {error}", "see that its disk is sound and mounted", retryable=True
-    )

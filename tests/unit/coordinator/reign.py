@@ -109,7 +109,7 @@ class StoreUnderTest:
     async def read_term(self) -> int:
         return await self._inner.read_term()
 
-    async def commit(self, commit: Commit) -> CommitOutcome:
+    async def commit(self, commit: Commit, *, urgent: bool = False) -> CommitOutcome:
         self.commits.append(commit)
         if self.before is not None:
             await self.before(commit)
