@@ -2,8 +2,8 @@
 
 Compression may use only what nobody else wants of the processors (Hyper-V 2012 R2: it yields to guests and is
 skipped when there is none to spare). So its processor time comes out of a budget that is filled by what was
-idle lately, with the time that compression itself used counted as idle, and the time for which it was pushed
-off a processor counted against it: there somebody else wanted to run.
+idle lately. What compression itself used counts as idle too, but for what it had while somebody else wanted
+to run: a thread of low priority gets a small share even then, and how much shows in how long it waited.
 
 It never holds the wire up either. While batches are being compressed and the wire has nothing to do, further
 ones are sent as they are. That compares the two rates without knowing them: a wire that takes pages more
@@ -31,15 +31,20 @@ RESERVE_PROCESSORS = 0.1
 RISE_WEIGHT = 0.3
 """What a window that shows more to spare counts; one that shows less is believed at once."""
 
+TAKEN_PER_WAITED = 110 / 1024
+"""What a compressing thread takes of a processor that somebody else wants, for each second for which it waits
+there: weights of priorities 10 and 0 in Linux (``sched_prio_to_weight``). Waiting itself proves no more: a
+burst of others, as when a move begins, leaves something as well."""
+
 BURST_S = 0.05
 """Processor time that may be saved up, in seconds for each thread."""
 
 DRY_MEMORY_S = 1.0
 """For so long a wire that was seen idle is taken for one that is faster than the compressor."""
 
-WIRE_LOW_FRAMES = 10
-"""Unacknowledged frames up to which a wire may be about to run dry: eight may have arrived already, because
-acknowledgements are held back for so many."""
+WIRE_LOW_FRAMES = 4
+"""Unacknowledged frames up to which a wire may be about to run dry: the target may hold three, and one more
+whose acknowledgement waits for the next."""
 
 
 class Plain(StrEnum):
@@ -87,7 +92,7 @@ class ProcessorBudget:
 
     def observe(self, window: Window) -> None:
         """Learn what was to spare lately."""
-        left_s = window.idle_s + window.own_s - window.waited_s
+        left_s = window.idle_s + window.own_s - window.waited_s * TAKEN_PER_WAITED
         seen = min(max(left_s / window.duration_s - RESERVE_PROCESSORS, 0.0), float(self._threads))
         if seen > self._spare:
             seen = self._spare + RISE_WEIGHT * (seen - self._spare)

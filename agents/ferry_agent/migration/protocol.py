@@ -44,6 +44,10 @@ ACK_EVERY_FRAMES = 8
 """Full frames between acknowledgements of a single lane; of several, each has its share of that. One that is
 not full is acknowledged at once, with all before it."""
 
+ACK_EVERY_COMPRESSED_FRAMES = 2
+"""The same for option ``compression``: frames may be so small that half a window is soon through the wire,
+and the source has to know how many are left on it."""
+
 CLOCK_PROBES = 10
 """Exchanges for the clock offset; the one with the shortest round trip counts."""
 

@@ -14,12 +14,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from ferry.v1 import migration_pb2
-from ferry_agent.migration.frame_codec import FrameError, PageFrame, decode
+from ferry_agent.migration.frame_codec import FrameError, decode
 from ferry_agent.migration.frames import CheckedFrame, check, is_run
 from ferry_agent.migration.ports import IncomingSlot, TargetHost, Wire
 from ferry_agent.migration.write_gate import WriteGate
@@ -29,6 +29,8 @@ from ferry_types.migrations import TransportOption
 
 _REGION_PAGES = 512
 """Pages of 4 KiB in a huge page of 2 MiB, which the kernel gives at the first touch."""
+
+_Result = TypeVar("_Result")
 
 
 class Phase(Enum):
@@ -128,18 +130,23 @@ class Receiver:
         """Check the lane's next frame and write it; ``count`` is due. Raises FrameError, nothing written."""
         if self.phase is not Phase.RECEIVING:
             raise FrameError("a frame came after the last one")
-        frame = await self._checked(decode(wire), lane.frames)
-        if self.phase is not Phase.RECEIVING:
-            raise FrameError("a frame came after the last one")  # while it was decoded
+        frame = self._checked(lane.frames, wire)
         await self._write(frame)
         return frame
 
-    async def _checked(self, frame: PageFrame, sequence: int) -> CheckedFrame:
-        checking = partial(check, frame, sequence=sequence, pages_in_memory=self.slot.memory.n_pages)
-        if frame.lz4_checksum is None:
-            return checking()
-        # Decoding takes a few milliseconds and lets go of the interpreter.
-        return await asyncio.to_thread(checking)
+    async def take_in_thread(self, sequence: int, wire: bytes) -> CheckedFrame:
+        """The same in a thread, for frame ``sequence`` of a lane. Several may be taken at once: frames of one
+        pass share no pages. Returns only once the thread is done with it, also if cancelled."""
+
+        def take() -> CheckedFrame:
+            frame = self._checked(sequence, wire)
+            self._put_if_open(frame)
+            return frame
+
+        return await self._finished(self._loop.run_in_executor(None, take))
+
+    def _checked(self, sequence: int, wire: bytes) -> CheckedFrame:
+        return check(decode(wire), sequence=sequence, pages_in_memory=self.slot.memory.n_pages)
 
     def count(self, lane: ArrivingLane, frame: CheckedFrame) -> None:
         """The frame is written, and is about to be acknowledged."""
@@ -154,6 +161,23 @@ class Receiver:
             self._loop.call_soon_threadsafe(self._check_if_all_here)
 
     async def _write(self, frame: CheckedFrame) -> None:
+        regions = frame.page_indices // _REGION_PAGES
+        if is_run(frame.page_indices) or self._backed[regions].all():
+            self._put(frame)
+        else:
+            # Scattered pages may each cost the kernel a huge page, 256 of them a second on a machine that
+            # has to fetch memory from its hypervisor. Leases are renewed on this event loop meanwhile.
+            await self._finished(self._loop.run_in_executor(None, self._put_if_open, frame))
+        self._backed[regions] = True
+
+    def _put_if_open(self, frame: CheckedFrame) -> None:
+        """For threads. Raises FrameError."""
+        with self.gate.writing() as may:
+            if not may:
+                raise FrameError("a frame came after the last one")
+            self._put(frame)
+
+    def _put(self, frame: CheckedFrame) -> None:
         memory = self.slot.memory
         if len(frame.zero_indices):
             # Zeros for pages that were never touched would only cost memory.
@@ -162,38 +186,23 @@ class Receiver:
         memory.touched[frame.page_indices] = True
         if is_run(frame.page_indices):
             first = int(frame.page_indices[0])
-            stop = first + len(frame.page_indices)
-            memory.pages[first:stop] = frame.rows
-            self._backed[first // _REGION_PAGES : (stop - 1) // _REGION_PAGES + 1] = True
+            memory.pages[first : first + len(frame.page_indices)] = frame.rows
         elif len(frame.page_indices):
-            regions = frame.page_indices // _REGION_PAGES
-            if self._backed[regions].all():
-                memory.pages[frame.page_indices] = frame.rows
-            else:
-                # Scattered pages may each cost the kernel a huge page, 256 of them a second on a machine that
-                # has to fetch memory from its hypervisor. Leases are renewed on this event loop meanwhile.
-                await self._scatter_in_thread(frame)
-                self._backed[regions] = True
+            memory.pages[frame.page_indices] = frame.rows
 
-    async def _scatter_in_thread(self, frame: CheckedFrame) -> None:
-        pages = self.slot.memory.pages
-
-        def write() -> bool:
-            with self.gate.writing() as may:
-                if may:
-                    pages[frame.page_indices] = frame.rows
-                return may
-
-        work, interruption = self._loop.run_in_executor(None, write), None
+    @staticmethod
+    async def _finished(work: asyncio.Future[_Result]) -> _Result:
+        """What a thread returns; if cancelled, once it has: a lane has ended only once its last frame is
+        written."""
+        interruption = None
         while not work.done():
             try:
                 await asyncio.wait({work})
             except asyncio.CancelledError as error:
-                interruption = error  # a lane has ended only once its last frame is written
+                interruption = error
         if interruption is not None:
             raise interruption
-        if not work.result():
-            raise FrameError("a frame came after the last one")
+        return work.result()
 
     async def take_final(self, final: migration_pb2.Final) -> None:
         """Wait for every frame that the source has sent. Raises FerryError if what came is not that."""

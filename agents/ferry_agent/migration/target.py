@@ -3,8 +3,8 @@
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc.aio
@@ -15,6 +15,8 @@ from ferry_agent.migration.clocks import machine_boot_id
 from ferry_agent.migration.digest import memory_digest
 from ferry_agent.migration.direct_target import DirectLanes, ListenHost, loopback
 from ferry_agent.migration.frame_codec import FrameError, decode
+from ferry_agent.migration.frames import CheckedFrame
+from ferry_agent.migration.frames_ahead import taken_ahead
 from ferry_agent.migration.ports import TargetHost, WireOf, unshaped
 from ferry_agent.migration.receiver import ArrivingLane, Phase, Receiver
 from ferry_agent.network.delay import DelayLine
@@ -215,15 +217,20 @@ class MigrationServicer:
     async def _receive(
         self, receiver: Receiver, lane: ArrivingLane, opening: bytes, context: _BulkContext
     ) -> None:
-        ack_every_frames = max(1, protocol.ACK_EVERY_FRAMES // len(receiver.lanes))
         receiver.count(lane, await receiver.take(lane, opening))
         await context.write(migration_pb2.BulkAck(frames=lane.frames))
         await self._host.reach("target.receiving")
         acked = lane.frames
-        async with _acknowledging(lane, context) as acknowledge:
-            while isinstance(wire := await context.read(), bytes):
-                frame = await receiver.take(lane, wire)
-                await lane.wire.pass_bytes(len(wire))
+        if receiver.option is TransportOption.COMPRESSION:
+            ack_every_frames, frames = (
+                protocol.ACK_EVERY_COMPRESSED_FRAMES,
+                taken_ahead(receiver, lane, context.read),
+            )
+        else:
+            ack_every_frames = max(1, protocol.ACK_EVERY_FRAMES // len(receiver.lanes))
+            frames = _taken(receiver, lane, context)
+        async with _acknowledging(lane, context) as acknowledge, aclosing(frames):
+            async for frame in frames:
                 receiver.count(lane, frame)
                 if not frame.full or lane.frames - acked >= ack_every_frames:
                     acked = lane.frames
@@ -267,6 +274,16 @@ class MigrationServicer:
             await asyncio.gather(task, return_exceptions=True)
         if receiver.refusal is not None:
             raise FerryError(receiver.refusal)
+
+
+async def _taken(
+    receiver: Receiver, lane: ArrivingLane, context: _BulkContext
+) -> AsyncGenerator[CheckedFrame, None]:
+    """The lane's frames, one after the other; see ``taken_ahead``."""
+    while isinstance(wire := await context.read(), bytes):
+        frame = await receiver.take(lane, wire)
+        await lane.wire.pass_bytes(len(wire))
+        yield frame
 
 
 async def _first_message(context: grpc.aio.ServicerContext[Any, Any]) -> object:

@@ -8,6 +8,7 @@ from ferry_host.compression import (
     FAILURES_MAX,
     PROBE_EVERY_BATCHES,
     RESERVE_PROCESSORS,
+    TAKEN_PER_WAITED,
     WINDOW_S,
     WIRE_LOW_FRAMES,
     Governor,
@@ -81,6 +82,13 @@ def test_a_tenth_of_a_processor_that_a_guest_wants_is_not_spare() -> None:
     budget = ProcessorBudget(2, 0.0)
     budget.observe(window(idle=0.0, own=0.2, waited=1.8))
     assert budget.spare_processors == 0
+
+
+def test_waiting_among_bursts_of_others_leaves_what_was_had() -> None:
+    """Both processors were busy, compression with more of them than its priority takes from others."""
+    budget = ProcessorBudget(2, 0.0)
+    budget.observe(window(idle=0.0, own=0.6, waited=0.8))
+    assert budget.spare_processors == pytest.approx(0.6 - 0.8 * TAKEN_PER_WAITED - RESERVE_PROCESSORS)
 
 
 def test_less_is_believed_at_once_and_more_bit_by_bit() -> None:

@@ -16,6 +16,7 @@ from ferry_agent.migration import compression
 from ferry_agent.migration.compression import NICENESS, Batch, Compressor
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.processors import ProcessorMeter
+from ferry_agent.migration.transports.compressed import FIRST_BATCH_PAGES
 from ferry_host.compression import Governor, Pending, Plain, ProcessorBudget
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.migrations import MigrationFigures, TransportOption
@@ -56,6 +57,24 @@ async def test_text_arrives_compressed() -> None:
     # Indices and headers come on top.
     assert first.compressed_bytes < figures.bytes_sent < first.compressed_bytes + 4 * PAGES + 1000
     assert figures.compression.startswith("100% of the pages were compressed, to ")
+
+
+async def test_a_pass_begins_with_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wire has something to do before a whole batch is compressed."""
+    submit, sizes = Compressor.submit, list[int]()
+
+    def note_size(compressor: Compressor, batch: Batch) -> None:
+        sizes.append(len(batch.rows))
+        submit(compressor, batch)
+
+    monkeypatch.setattr(Compressor, "submit", note_size)
+    memory = text_memory()
+    async with two_ends(memory, option=TransportOption.COMPRESSION) as ends:
+        ends.source.on_pause = lambda: memory.mark_written(slice(0, 3 * FIRST_BATCH_PAGES))
+        await move(ends)
+    first = FIRST_BATCH_PAGES
+    assert sizes[:5] == [first, 2 * first, 4 * first, 8 * first, 16 * first]
+    assert sizes[-2:] == [first, 2 * first]
 
 
 async def test_random_memory_is_sent_as_it_is() -> None:

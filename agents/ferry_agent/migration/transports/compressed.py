@@ -4,6 +4,11 @@ from ferry_agent.migration.compression import BATCH_PAGES_MIN, Batch, Compressor
 from ferry_agent.migration.frames import NO_PAGES, EncodedFrame
 from ferry_agent.migration.transports.tcpip import TcpipTransport
 from ferry_agent.migration.transports.transport import AttemptParts, Indices, PassKind
+from ferry_types.limits import FRAME_PAGES_MAX
+
+FIRST_BATCH_PAGES = 32
+"""A pass begins with small batches, each twice as large as the one before: a whole one takes some 5 ms until
+its frame leaves, for which the wire would have nothing to do."""
 
 
 class CompressedTransport(TcpipTransport):
@@ -13,11 +18,13 @@ class CompressedTransport(TcpipTransport):
         super().__init__(parts)
         self._lane = self._lanes[0]
         self._compressor = Compressor(self)
+        self._batch_pages = FIRST_BATCH_PAGES
 
     @property
     def frame_pages(self) -> int:
-        """Enough to be compressed, also for a NIC so slow that a page or two keep it busy for long enough."""
-        return max(super().frame_pages, BATCH_PAGES_MIN)
+        """Few at the start of a pass, but enough to be compressed, also for a NIC so slow that a page or two
+        keep it busy for long enough."""
+        return min(max(super().frame_pages, BATCH_PAGES_MIN), self._batch_pages)
 
     @property
     def frames_sent(self) -> int:
@@ -38,9 +45,11 @@ class CompressedTransport(TcpipTransport):
         """In the pause nothing waits for a processor."""
         super().begin_pass(kind)
         self._compressor.in_pause = kind is PassKind.LAST
+        self._batch_pages = FIRST_BATCH_PAGES
 
     async def send(self, pages: Indices, zeros: Indices = NO_PAGES) -> None:
         """Have a frame compressed, or send it as it is. Raises FerryError."""
+        self._batch_pages = min(2 * self._batch_pages, FRAME_PAGES_MAX)
         if not await self._compressor.takes(len(pages)):
             await super().send(pages, zeros)
             return
