@@ -199,7 +199,8 @@ class OutgoingMove:
     async def _copy_while_running(self) -> None:
         self._record.began_at_s = time.monotonic()
         assert self._first_search is not None
-        await self._copy_pass(PassKind.FIRST, await self._first_search)
+        # Not cancelled with this task: its thread takes marks, and ``_abandon`` waits to give them back.
+        await self._copy_pass(PassKind.FIRST, await asyncio.shield(self._first_search))
         await self._host.reach("source.copying")
         while (decision := self._decide()).action is convergence.Action.CONTINUE:
             await self._copy_next(decision)
@@ -209,11 +210,9 @@ class OutgoingMove:
     async def _look_at_touched(self) -> ZeroSearch:
         def choose() -> NDArray[np.int64]:
             indices = self._copier.take_touched()
-            return (
-                self._copier.least_recently_used_first(indices)
-                if self._least_recently_used_first
-                else indices
-            )
+            if self._least_recently_used_first:
+                indices = self._copier.least_recently_used_first(indices)
+            return indices
 
         return self._copier.look_at(await asyncio.to_thread(choose))
 
