@@ -208,6 +208,6 @@ class OutgoingMoves:
     async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
         await attempt.sent.wait()
         figures = attempt.figures(command.first_quantum_at_s, command.hand_off)
-        await self._cancel(attempt)
-        await attempt.image.destroy()
+        # Beside each other: everything was sent, so nobody reads the memory any more.
+        await asyncio.gather(self._cancel(attempt), attempt.image.destroy())
         self._submit(inputs.SourceGone(command.migration_id, figures))

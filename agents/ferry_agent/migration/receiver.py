@@ -182,12 +182,14 @@ class Receiver:
         if len(frame.zero_indices):
             # Zeros for pages that were never touched would only cost memory.
             memory.pages[frame.zero_indices[memory.touched[frame.zero_indices]]] = 0
-        # Before: these pages are not known to be zero any more, whatever becomes of the frame.
-        memory.touched[frame.page_indices] = True
+        # Touched before: these pages are not known to be zero any more, whatever becomes of the frame.
         if is_run(frame.page_indices):
             first = int(frame.page_indices[0])
-            memory.pages[first : first + len(frame.page_indices)] = frame.rows
+            stop = first + len(frame.page_indices)
+            memory.touched[first:stop] = True
+            memory.pages[first:stop] = frame.rows
         elif len(frame.page_indices):
+            memory.touched[frame.page_indices] = True
             memory.pages[frame.page_indices] = frame.rows
 
     @staticmethod

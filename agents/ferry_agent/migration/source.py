@@ -28,6 +28,7 @@ from ferry_agent.migration.ports import MoveFailed, SourceHost, WireOf, unshaped
 from ferry_agent.migration.protocol import PROGRESS_INTERVAL_S
 from ferry_agent.migration.transports.choice import effective_option, make_transport
 from ferry_agent.migration.transports.transport import PassKind, SentPages, Transport
+from ferry_agent.migration.zero_search import ZeroSearch
 from ferry_host import convergence
 from ferry_host.scale import UNSCALED, Scale
 from ferry_types.errors import FerryError, Refusal, failed, refused
@@ -108,6 +109,8 @@ class OutgoingMove:
         self._scale = scale
         self._record = MoveRecord(scale)
         self._digest: asyncio.Future[bytes] | None = None
+        self._first_search: asyncio.Task[ZeroSearch] | None = None
+        """Of the first pass, which begins while the streams are opened."""
         self._final_permitted = False
         self._reported_at_s = 0.0
         self._throttle_percent = 0
@@ -137,6 +140,7 @@ class OutgoingMove:
 
     async def _open(self) -> None:
         self._transport.connect()
+        self._first_search = asyncio.create_task(self._look_at_touched())
         option, lanes = effective_option(self._order), self._transport.lanes
         accept = await self._link.open(self._memory.n_pages, self._boot_id, option, lanes)
         await self._transport.open(accept)
@@ -145,6 +149,8 @@ class OutgoingMove:
         await asyncio.gather(self._link.close(), self._transport.close())
         if self._digest is not None:
             await asyncio.wait({self._digest})  # its thread reads guest memory
+        if self._first_search is not None:
+            await asyncio.wait({self._first_search})  # its thread takes marks
         self._copier.give_back()
 
     async def _hand_over_unless_broken(self) -> None:
@@ -193,15 +199,23 @@ class OutgoingMove:
 
     async def _copy_while_running(self) -> None:
         self._record.began_at_s = time.monotonic()
-        indices = self._copier.take_touched()
-        if self._least_recently_used_first:
-            indices = await asyncio.to_thread(self._copier.least_recently_used_first, indices)
-        await self._copy_pass(PassKind.FIRST, indices)
+        assert self._first_search is not None
+        # Not cancelled with this task: its thread takes marks, and ``_abandon`` waits to give them back.
+        await self._copy_pass(PassKind.FIRST, await asyncio.shield(self._first_search))
         await self._host.reach("source.copying")
         while (decision := self._decide()).action is convergence.Action.CONTINUE:
             await self._copy_next(decision)
             await self._host.reach("source.copying")
         self._stop_copying(decision)
+
+    async def _look_at_touched(self) -> ZeroSearch:
+        def choose() -> NDArray[np.int64]:
+            indices = self._copier.take_touched()
+            if self._least_recently_used_first:
+                indices = self._copier.least_recently_used_first(indices)
+            return indices
+
+        return self._copier.look_at(await asyncio.to_thread(choose))
 
     async def _copy_while_armed(self) -> None:
         """Copy once more if arming took so long that too much is dirty again, or more often if told to."""
@@ -213,7 +227,7 @@ class OutgoingMove:
 
     async def _copy_next(self, decision: convergence.Decision) -> None:
         self._throttle(decision.throttle_percent)
-        await self._copy_pass(PassKind.CHASE, self._copier.take_dirty())
+        await self._copy_pass(PassKind.CHASE, self._copier.look_at(self._copier.take_dirty()))
 
     def _stop_copying(self, decision: convergence.Decision) -> None:
         self._record.explanation = decision.explanation
@@ -234,7 +248,7 @@ class OutgoingMove:
     def _dirty_pages(self) -> int:
         return self._scale.emulated(self._memory.dirty.count())
 
-    async def _copy_pass(self, kind: PassKind, indices: NDArray[np.int64]) -> None:
+    async def _copy_pass(self, kind: PassKind, search: ZeroSearch) -> None:
         began_at_s = time.monotonic()
         tally = self._transport.tally
         bytes_before = tally.bytes_copied
@@ -244,25 +258,23 @@ class OutgoingMove:
             now_s = time.monotonic()
             if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
                 copied_bytes = self._scale.emulated(tally.bytes_copied - bytes_before)
-                self._report(pass_index, pages_done, len(indices), copied_bytes / (now_s - began_at_s))
+                self._report(pass_index, pages_done, search.page_count, copied_bytes / (now_s - began_at_s))
 
-        copied = await self._copy(kind, indices, on_progress)
+        copied = await self._copy(kind, search, on_progress)
         self._record.add_pass(
             copied, time.monotonic() - began_at_s, self._memory.dirty.count(), self._throttle_percent
         )
-        self._report(pass_index, len(indices), len(indices), self._record.rate_bytes_per_s)
+        self._report(pass_index, search.page_count, search.page_count, self._record.rate_bytes_per_s)
 
     async def _copy_last(self, paused_at_s: float) -> None:
-        dirty = self._copier.take_dirty()
-        copied = await self._copy(PassKind.LAST, dirty, lambda _pages_done: None)
+        search = self._copier.look_at(self._copier.take_dirty())
+        copied = await self._copy(PassKind.LAST, search, lambda _pages_done: None)
         dirty_pages = self._memory.dirty.count()
         assert dirty_pages == 0, f"{dirty_pages} pages were dirtied after the pause"
         self._record.set_final(copied, time.monotonic() - paused_at_s)
 
-    async def _copy(
-        self, kind: PassKind, indices: NDArray[np.int64], on_progress: Callable[[int], None]
-    ) -> Copied:
-        copied = await self._copier.copy(kind, indices, on_progress)
+    async def _copy(self, kind: PassKind, search: ZeroSearch, on_progress: Callable[[int], None]) -> Copied:
+        copied = await self._copier.copy(kind, search, on_progress)
         self._record.compression = self._transport.explanation()
         return copied
 

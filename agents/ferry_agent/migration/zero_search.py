@@ -1,0 +1,73 @@
+"""Which pages of a pass are zero: looked for in threads, ahead of the sending."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferry_agent.migration.frames import zero_pages
+
+LOOK_PAGES = 16384
+"""Pages looked at in one go: 64 MiB, two milliseconds of a fast memory's bandwidth."""
+
+LOOKS_AHEAD = 2
+"""Batches looked at beside each other, each in a thread: one thread alone does not use all of the bandwidth
+of memory on many machines, and waits between its batches on all."""
+
+LOOK_INLINE_PAGES_MAX = 512
+"""Up to so many pages it takes longer to ask a thread than to look."""
+
+PROBE_EVERY_PAGES = 64
+"""If none of these pages is zero at its head, hardly any page is: those few show once they are copied."""
+
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+class ZeroSearch:
+    """One pass's pages in batches, in the order of the pass. The first are looked at from the start.
+
+    Marks are taken before: a page that the guest writes after it was found zero bears a new one. For the
+    event loop; NumPy lets go of the interpreter, so that leases are renewed meanwhile.
+    """
+
+    def __init__(self, words: NDArray[np.uint64], indices: Indices, *, probe: bool) -> None:
+        """``words`` is memory as (n, 512) uint64; ``probe``: a glance may show that pages are not zero."""
+        self.page_count = len(indices)
+        self._words = words
+        self._rest = indices
+        self._probe = probe
+        self._ahead: deque[tuple[Indices, Awaitable[Mask]]] = deque()
+        self._look_ahead()
+
+    async def next(self) -> tuple[Indices, Mask] | None:
+        """The next batch with the mask of its zero pages; None after the last."""
+        if not self._ahead:
+            return None
+        batch, looking = self._ahead.popleft()
+        zero = await looking
+        self._look_ahead()
+        return batch, zero
+
+    def trust_no_glance(self) -> None:
+        """Zero pages have turned up where a glance showed none: look at every page from here on."""
+        self._probe = False
+
+    def _look_ahead(self) -> None:
+        while len(self._ahead) < LOOKS_AHEAD and len(self._rest):
+            batch, self._rest = self._rest[:LOOK_PAGES], self._rest[LOOK_PAGES:]
+            self._ahead.append((batch, self._look_at(batch)))
+
+    def _look_at(self, batch: Indices) -> Awaitable[Mask]:
+        loop = asyncio.get_running_loop()
+        if len(batch) > LOOK_INLINE_PAGES_MAX and not self._shows_contents(batch):
+            return loop.run_in_executor(None, zero_pages, self._words, batch)
+        known: asyncio.Future[Mask] = loop.create_future()
+        inline = len(batch) <= LOOK_INLINE_PAGES_MAX
+        known.set_result(zero_pages(self._words, batch) if inline else np.zeros(len(batch), np.bool_))
+        return known
+
+    def _shows_contents(self, batch: Indices) -> bool:
+        return self._probe and bool(self._words[batch[::PROBE_EVERY_PAGES], 0].all())

@@ -1,0 +1,79 @@
+"""Zero pages are found in every order and place, and looking begins before anybody asks."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ferry_agent.migration import zero_search
+from ferry_agent.migration.zero_search import LOOK_INLINE_PAGES_MAX, PROBE_EVERY_PAGES, ZeroSearch
+
+PAGES = 5000
+BATCH = 1024
+WORDS_PER_PAGE = 512
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zero_search, "LOOK_PAGES", BATCH)
+
+
+def memory(share_of_zeros: float) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Words of so many pages, and which pages are zero; the others show it in one word, anywhere."""
+    chance = np.random.default_rng(7)
+    zero = chance.random(PAGES) < share_of_zeros
+    words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
+    full = np.flatnonzero(~zero)
+    words[full, chance.integers(0, WORDS_PER_PAGE, len(full))] = 1
+    return words, zero
+
+
+async def found(search: ZeroSearch) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    batches = []
+    while (batch := await search.next()) is not None:
+        batches.append(batch)
+    return np.concatenate([pages for pages, _ in batches]), np.concatenate([zero for _, zero in batches])
+
+
+@pytest.mark.parametrize("share_of_zeros", [0.0, 0.01, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("shuffled", [False, True])
+async def test_every_zero_page_is_found_and_the_order_kept(share_of_zeros: float, shuffled: bool) -> None:
+    words, zero = memory(share_of_zeros)
+    order = np.random.default_rng(3).permutation(PAGES) if shuffled else np.arange(PAGES)
+
+    pages, mask = await found(ZeroSearch(words, order, probe=False))
+
+    assert np.array_equal(pages, order)
+    assert np.array_equal(mask, zero[order])
+
+
+async def test_pages_that_all_show_contents_at_a_glance_are_not_read() -> None:
+    words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
+    words[::PROBE_EVERY_PAGES, 0] = 1
+
+    _, mask = await found(ZeroSearch(words, np.arange(PAGES), probe=True))
+
+    whole_batches = PAGES // BATCH * BATCH
+    assert not mask[:whole_batches].any()
+
+
+async def test_once_a_glance_was_wrong_every_page_is_looked_at() -> None:
+    words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
+    words[::PROBE_EVERY_PAGES, 0] = 1
+    search = ZeroSearch(words, np.arange(PAGES), probe=True)
+    await search.next()
+
+    search.trust_no_glance()
+    _, mask = await found(search)
+
+    last = mask[-(PAGES % BATCH) :]  # looked at after that
+    assert np.count_nonzero(~last) == len(last) // PROBE_EVERY_PAGES + 1
+
+
+async def test_looking_begins_at_once() -> None:
+    words = np.zeros((LOOK_INLINE_PAGES_MAX, WORDS_PER_PAGE), np.uint64)
+    search = ZeroSearch(words, np.arange(LOOK_INLINE_PAGES_MAX), probe=False)
+
+    words[:] = 1  # as a guest that writes later, and marks what it wrote
+    _, mask = await found(search)
+
+    assert mask.all()
