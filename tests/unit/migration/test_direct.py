@@ -113,12 +113,13 @@ def frame(
     counts: tuple[int, int] | None = None,
     error: int = 0,
     payload: bytes | None = None,
+    ask: bool = True,
 ) -> bytes:
     """A frame of the raw socket, true but for what a test changes."""
     contents = CONTENTS[np.frombuffer(pages, "<u4") % PAGES].tobytes() if payload is None else payload
     checksum = checksum_of(pages, zeros, [memoryview(contents)]) ^ error
     page_count, zero_count = counts or (len(pages) // 4, len(zeros) // 4)
-    return HEADER.pack(sequence, page_count, zero_count, checksum) + pages + zeros + contents
+    return HEADER.pack(sequence, page_count, zero_count, ask, checksum) + pages + zeros + contents
 
 
 def touched(target: Target) -> list[int]:
@@ -241,6 +242,15 @@ async def test_a_source_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch
                 break
         await target.refusal()
         assert await lane.is_hung_up()
+
+
+async def test_frames_are_answered_when_asked_for_and_torn_ones_at_once() -> None:
+    async with accepted() as (_target, source):
+        lane = await source.join()
+        lane.say(frame(packed(1), ask=False) + frame(packed(2), sequence=1))
+        assert await lane.answer() == (1, Verdict.GOOD)
+        lane.say(frame(packed(3), sequence=2, ask=False) + frame(packed(4), sequence=3, ask=False, error=1))
+        assert await lane.answer() == (3, Verdict.TORN)
 
 
 async def test_pages_behind_final_never_reach_memory() -> None:
