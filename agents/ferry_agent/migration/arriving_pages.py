@@ -1,6 +1,7 @@
 """One raw connection of option ``direct`` at the target: checks frames, receives pages where they belong."""
 
 import socket
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,17 @@ from ferry_agent.migration.ports import Wire
 from ferry_agent.migration.receiver import ArrivingLane, Receiver
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX, PAGE_SIZE
+
+
+class _Taken(NamedTuple):
+    """A frame whose pages were received."""
+
+    pages: int
+    """Pages that it names, zero ones too."""
+    size_bytes: int
+    checksum: int
+    verdict: Verdict
+    answer_wanted: bool
 
 
 class ArrivingPages:
@@ -41,12 +53,13 @@ class ArrivingPages:
         header = bytearray(HEADER.size)
         try:
             while self._await(header):
-                size_bytes, pages, checksum, verdict = self._take(sequence, header)
-                self._wire.pass_bytes_blocking(size_bytes)
-                if verdict is Verdict.GOOD:
-                    self._lane.count(pages, checksum)
+                frame = self._take(sequence, header)
+                self._wire.pass_bytes_blocking(frame.size_bytes)
+                if frame.verdict is Verdict.GOOD:
+                    self._lane.count(frame.pages, frame.checksum)
                 self._receiver.counted_in_thread()
-                self._connection.sendall(ANSWER.pack(sequence, verdict))
+                if frame.answer_wanted or frame.verdict is not Verdict.GOOD:
+                    self._connection.sendall(ANSWER.pack(sequence, frame.verdict))
                 sequence += 1
         except BlockingIOError:
             raise FrameError("it stopped in the middle") from None
@@ -65,9 +78,9 @@ class ArrivingPages:
                 raise FrameError("its header is cut off")
             return bool(received)
 
-    def _take(self, sequence: int, header: bytearray) -> tuple[int, int, int, Verdict]:
-        """Receive a frame's pages: its size, how many pages it names, checksum and verdict."""
-        number, page_count, zero_count, checksum = HEADER.unpack(header)
+    def _take(self, sequence: int, header: bytearray) -> _Taken:
+        """Receive a frame's pages."""
+        number, page_count, zero_count, answer_wanted, checksum = HEADER.unpack(header)
         if number != sequence:
             raise FrameError(f"frame {number} came where frame {sequence} was due")
         if page_count > FRAME_PAGES_MAX or zero_count > FRAME_ZERO_PAGES_MAX:
@@ -87,7 +100,8 @@ class ArrivingPages:
                 # Zeros for pages that were never touched would only cost memory.
                 self._pages[zeros[self._touched[zeros]]] = 0
         size_bytes = HEADER.size + end + page_count * PAGE_SIZE
-        return size_bytes, page_count + zero_count, checksum, Verdict.GOOD if whole else Verdict.TORN
+        verdict = Verdict.GOOD if whole else Verdict.TORN
+        return _Taken(page_count + zero_count, size_bytes, checksum, verdict, answer_wanted)
 
     def _write(self, pages: NDArray[np.uint32], page_bytes: bytes, zero_bytes: bytes, checksum: int) -> bool:
         """Receive contents where they belong; whether they are what was hashed."""
@@ -102,7 +116,8 @@ class ArrivingPages:
             return whole
         views = direct_wire.views_of(self._flat, runs)
         # Whatever becomes of the frame: these pages are not known to be zero any more.
-        self._touched[pages] = True
+        for first, count in runs:
+            self._touched[first : first + count] = True
         self._receive(views)
         return direct_wire.checksum_of(page_bytes, zero_bytes, views) == checksum
 

@@ -5,9 +5,13 @@
     source                                      target
     OPENING (magic, lane, secret)
                                                 ANSWER (0, JOINED)
-    HEADER (sequence, pages, zero pages, checksum)
+    HEADER (sequence, pages, zero pages, whether an answer is wanted, checksum)
     indices of pages, of zero pages, uint32 each; the pages' contents
-                                                ANSWER (sequence, GOOD or TORN), one for each frame, in order
+                                                ANSWER (sequence, GOOD): all up to this frame are whole
+                                                ANSWER (sequence, TORN): all before it are, this one is not
+
+A torn frame is answered at once, a good one if its header wants that: the source asks after every few frames,
+and whenever it has no more to send for the moment.
 
 The checksum is that of a page frame in ``migration.proto``: XXH3-64 of the contents, seeded with XXH3-64 of
 the indices. A guest may write to pages while they are hashed and sent, so a frame whose checksum does not
@@ -23,13 +27,14 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from ferry_agent.migration.frames import is_run
 from ferry_types.limits import PAGE_SIZE
 
 MAGIC = b"ferry-d1"
 SECRET_BYTES = 32
 
 OPENING = struct.Struct("<8sI32s")
-HEADER = struct.Struct("<QIIQ")
+HEADER = struct.Struct("<QII?Q")
 ANSWER = struct.Struct("<QQ")
 
 RUNS_MAX = 64
@@ -51,6 +56,8 @@ class Verdict(IntEnum):
 
 def runs_of(indices: Indices) -> list[tuple[int, int]]:
     """Stretches of pages that rise by one each, as (first, number of pages), in the given order."""
+    if is_run(indices):
+        return [(int(indices[0]), len(indices))]
     if len(indices) == 0:
         return []
     numbers = indices.astype(np.int64, copy=False)

@@ -38,7 +38,8 @@ ANSWER_S_MAX = 30.0
 """A target that takes or acknowledges nothing for so long is given up by the source."""
 
 IN_FLIGHT_FRAMES_MAX = 16
-"""Unacknowledged frames on all lanes: 32 MiB at most. Half of it costs a tenth of the rate on one machine."""
+"""Unacknowledged frames on all lanes: 32 MiB at most. Half of it costs a tenth of the rate on one machine.
+Not of option ``direct``, whose frames hold no copies of pages."""
 
 ACK_EVERY_FRAMES = 8
 """Full frames between acknowledgements of a single lane; of several, each has its share of that. One that is

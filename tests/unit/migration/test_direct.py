@@ -1,8 +1,10 @@
 """Option direct: what is on the raw sockets is hostile until proved otherwise, and torn frames are judged."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from ferry_agent.migration.direct_wire import ANSWER, HEADER, MAGIC, OPENING, RU
 from ferry_agent.migration.ports import MoveFailed, UnshapedWire
 from ferry_agent.migration.target import MigrationServicer
 from ferry_agent.migration.transports import direct
+from ferry_agent.migration.transports.direct_lane import Frames
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX, PAGE_SIZE
 from ferry_types.migrations import TransportOption
 from ferry_wire.channels import open_channel
@@ -113,12 +116,13 @@ def frame(
     counts: tuple[int, int] | None = None,
     error: int = 0,
     payload: bytes | None = None,
+    ask: bool = True,
 ) -> bytes:
     """A frame of the raw socket, true but for what a test changes."""
     contents = CONTENTS[np.frombuffer(pages, "<u4") % PAGES].tobytes() if payload is None else payload
     checksum = checksum_of(pages, zeros, [memoryview(contents)]) ^ error
     page_count, zero_count = counts or (len(pages) // 4, len(zeros) // 4)
-    return HEADER.pack(sequence, page_count, zero_count, checksum) + pages + zeros + contents
+    return HEADER.pack(sequence, page_count, zero_count, ask, checksum) + pages + zeros + contents
 
 
 def touched(target: Target) -> list[int]:
@@ -243,6 +247,15 @@ async def test_a_source_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch
         assert await lane.is_hung_up()
 
 
+async def test_frames_are_answered_when_asked_for_and_torn_ones_at_once() -> None:
+    async with accepted() as (_target, source):
+        lane = await source.join()
+        lane.say(frame(packed(1), ask=False) + frame(packed(2), sequence=1))
+        assert await lane.answer() == (1, Verdict.GOOD)
+        lane.say(frame(packed(3), sequence=2, ask=False) + frame(packed(4), sequence=3, ask=False, error=1))
+        assert await lane.answer() == (3, Verdict.TORN)
+
+
 async def test_pages_behind_final_never_reach_memory() -> None:
     async with accepted() as (target, source):
         lane = await source.join()
@@ -307,6 +320,27 @@ async def test_a_frame_torn_by_the_guest_is_sent_again_as_a_whole() -> None:
         assert (memory.pages == ends.target.memory.pages).all()
         first, second = awaiting.figures(None).passes
         assert (first.dirty_pages_after, second.pages_sent) == (64, 64)
+
+
+async def test_an_answer_is_asked_for_where_nothing_is_left_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame behind the last one that was sent turns out zero, and so does not ask for an answer."""
+    frames: Frames = SimpleQueue()
+    monkeypatch.setattr(direct, "SimpleQueue", lambda: frames)
+    async with meddled(2 * FRAME_PAGES_MAX) as (ends, meddler):
+        memory = ends.memory
+
+        def zero() -> None:
+            deadline_s = time.monotonic() + DEADLINE_S
+            while frames.empty() and time.monotonic() < deadline_s:
+                time.sleep(0.001)
+            memory.pages[FRAME_PAGES_MAX:] = 0
+
+        meddler.act = zero
+        awaiting = await ends.move()
+        await ends.target.device_state()
+        assert (memory.pages == ends.target.memory.pages).all()
+        (first,) = awaiting.figures(None).passes
+        assert (first.pages_sent, first.zero_pages) == (FRAME_PAGES_MAX, FRAME_PAGES_MAX)
 
 
 async def test_a_mark_that_comes_a_moment_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ and cannot tear: else a busy guest could tear the same frames pass after pass.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -20,7 +22,13 @@ from ferry_agent.migration import protocol
 from ferry_agent.migration.direct_wire import Verdict
 from ferry_agent.migration.frames import NO_PAGES
 from ferry_agent.migration.tally import Tally
-from ferry_agent.migration.transports.direct_lane import DirectLane, Shipment
+from ferry_agent.migration.transports.direct_lane import (
+    WINDOW_FRAMES_MAX,
+    DirectLane,
+    Frame,
+    Frames,
+    Shipment,
+)
 from ferry_agent.migration.transports.transport import AttemptParts, Indices, PassKind, frame_pages
 from ferry_types.errors import FerryError, Refusal, failed
 
@@ -48,6 +56,9 @@ class DirectTransport:
         """Torn frames whose pages bear no mark, as yet."""
         self._timers: set[asyncio.TimerHandle] = set()
         self._changed = asyncio.Event()
+        self._frames: Frames = SimpleQueue()
+        self._unanswered = 0
+        """Frames that were given."""
         self._lanes = [
             DirectLane(
                 plan,
@@ -55,8 +66,9 @@ class DirectTransport:
                 parts.memory,
                 parts.sent_pages,
                 parts.wire_of(plan.source_nic, plan.mtu),
+                self._frames,
                 self._on_answer,
-                self._changed.set,
+                self._on_nothing,
                 self._on_death,
             )
             for plan in parts.lanes
@@ -95,15 +107,15 @@ class DirectTransport:
     async def send(self, pages: Indices, zeros: Indices = NO_PAGES) -> None:
         """Have a frame sent as soon as the window allows. Raises FerryError."""
         self._breakage.raise_if_broken()
-        while sum(lane.unanswered for lane in self._lanes) >= protocol.IN_FLIGHT_FRAMES_MAX:
+        while self._unanswered >= WINDOW_FRAMES_MAX:
             await self._change()
-        lane = min(self._lanes, key=lambda lane: lane.unanswered)
-        lane.give(pages, zeros, in_place=self._kind is not PassKind.CHASE)
+        self._unanswered += 1
+        self._frames.put(Frame(pages, zeros, in_place=self._kind is not PassKind.CHASE))
 
     async def settle(self) -> None:
         """Wait until every frame was answered, and every torn one judged. Raises FerryError."""
         self._breakage.raise_if_broken()
-        while self._suspects or any(lane.unanswered for lane in self._lanes):
+        while self._unanswered or self._suspects or not all(lane.quiet for lane in self._lanes):
             await self._change()
 
     async def settle_last(self) -> None:
@@ -118,25 +130,35 @@ class DirectTransport:
         """End all lanes and their threads."""
         for timer in self._timers:
             timer.cancel()
+        with contextlib.suppress(Empty):
+            while True:
+                self._frames.get_nowait()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
 
     async def _change(self) -> None:
         """Wait for an answer, if only until there should have been one. Raises FerryError."""
+        loop = asyncio.get_running_loop()
         self._changed.clear()
-        busy = [lane.progress_at_s for lane in self._lanes if lane.unanswered]
-        bound = asyncio.timeout_at(min(busy) + protocol.ANSWER_S_MAX if busy else None)
-        try:
-            async with bound:
-                await self._changed.wait()
-        except TimeoutError:
-            if not bound.expired():
-                raise
-            self._breakage.break_off(self._breakage.silent(protocol.ANSWER_S_MAX))
+        while not self._changed.is_set():
+            waits = [since_s for lane in self._lanes if (since_s := lane.waits_since_s) is not None]
+            due_at_s = min(waits, default=loop.time()) + protocol.ANSWER_S_MAX
+            if due_at_s <= loop.time():
+                self._breakage.break_off(self._breakage.silent(protocol.ANSWER_S_MAX))
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due_at_s):
+                    await self._changed.wait()
         self._breakage.raise_if_broken()
 
     # --- answers --------------------------------------------------------------------------------------
 
+    def _on_nothing(self) -> None:
+        self._unanswered -= 1
+        self._changed.set()
+
     def _on_answer(self, shipment: Shipment, verdict: Verdict) -> None:
+        if shipment.pages:
+            self._unanswered -= 1
         self.tally.bytes_sent += shipment.size_bytes
         if verdict is Verdict.GOOD:
             self.tally.add(shipment.pages, shipment.checksum)

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +16,34 @@ from numpy.typing import NDArray
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import direct_wire, protocol
 from ferry_agent.migration.direct_wire import ANSWER, HEADER, OPENING, Verdict
+from ferry_agent.migration.frames import NO_PAGES
 from ferry_agent.migration.ports import Wire
 from ferry_agent.migration.transports.lanes import LanePlan
 from ferry_agent.migration.transports.transport import Indices, SentPages
 from ferry_types.errors import FerryError, Refusal, failed
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
 from ferry_wire.addresses import parse_address
+
+WINDOW_FRAMES_MAX = 64
+"""Frames of all lanes that were given and not answered. They hold no copies of pages, only page numbers."""
+
+ANSWER_EVERY_FRAMES = 8
+"""A lane asks for an answer so often, or when it has nothing more to send: each wakes the event loop."""
+
+_NO_WORDS: NDArray[np.uint64] = np.empty(0, np.uint64)
+
+
+class Frame(NamedTuple):
+    """What a lane's thread is to send."""
+
+    pages: Indices
+    zeros: Indices
+    in_place: bool
+    """Without copying the pages, which may be torn then."""
+
+
+Frames = SimpleQueue[Frame | None]
+"""The next frames of all lanes: each takes one when it is done with another. None ends one lane's thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +58,16 @@ class Shipment:
 
     @property
     def pages(self) -> int:
-        """Pages that it names, zero ones too."""
+        """Pages that it names, zero ones too; none if the lane has added it for the sake of an answer."""
         return len(self.page_indices) + len(self.zero_indices)
 
 
 class DirectLane:
-    """Frames go out in the order in which they are given; each is answered.
+    """Frames go out in the order in which they are taken; each is answered, several with one answer.
 
-    ``on_answer`` is told what the target says of a frame, ``on_nothing`` that a frame had nothing in it that
-    was worth sending, ``on_death`` that the lane has ended or misbehaves; all on the event loop.
+    A thread of its own sends, without the event loop between two frames. ``on_answer`` is told what the
+    target says of a frame, ``on_nothing`` that a frame had nothing in it that was worth sending, ``on_death``
+    that the lane has ended or misbehaves; all on the event loop.
     """
 
     def __init__(
@@ -52,15 +77,12 @@ class DirectLane:
         memory: GuestMemory,
         sent_pages: SentPages,
         wire: Wire,
+        frames: Frames,
         on_answer: Callable[[Shipment, Verdict], None],
         on_nothing: Callable[[], None],
         on_death: Callable[[Refusal], None],
     ) -> None:
         self.number = plan.number
-        self.unanswered = 0
-        """Frames that were given and not answered."""
-        self.progress_at_s = 0.0
-        """By the loop's clock: when it last had nothing unanswered, or was answered."""
         self._plan = plan
         self._target = target
         self._pages = memory.pages
@@ -68,6 +90,7 @@ class DirectLane:
         self._flat = memory.pages.data.cast("B")
         self._sent_pages = sent_pages
         self.wire = wire
+        self._frames = frames
         self._on_answer = on_answer
         self._on_nothing = on_nothing
         self._on_death = on_death
@@ -75,9 +98,23 @@ class DirectLane:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"lane {plan.number}")
         self._gathered: NDArray[np.uint8] = np.empty((FRAME_PAGES_MAX, PAGE_SIZE), np.uint8)
         self._sequence = 0
+        self._unasked = 0
+        """Frames since the last of which an answer is wanted."""
         self._sent: deque[Shipment] = deque()
+        """Unanswered. The thread appends, the event loop takes away."""
+        self._progress_at_s = 0.0
         self._answers = bytearray()
         self._connection: socket.socket | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether all is answered, and the thread will send nothing that it was not given."""
+        return not self._unasked and not self._sent
+
+    @property
+    def waits_since_s(self) -> float | None:
+        """Since when the target owes an answer, by the loop's clock; None while it owes none."""
+        return self._progress_at_s if self._sent else None
 
     async def open(self, port: int, secret: bytes) -> None:
         """Connect to a port of the route's host, and prove the secret. Raises FerryError, OSError."""
@@ -101,14 +138,7 @@ class DirectLane:
         connection.setblocking(True)
         direct_wire.set_timeout(connection, socket.SO_SNDTIMEO, protocol.ANSWER_S_MAX)
         self._loop.add_reader(connection, self._read_answers)
-
-    def give(self, pages: Indices, zeros: Indices, *, in_place: bool) -> None:
-        """Send a frame next. ``in_place``: without copying the pages, which may be torn then."""
-        if not self.unanswered:
-            self.progress_at_s = self._loop.time()
-        self.unanswered += 1
-        work = self._loop.run_in_executor(self._executor, self._ship, pages, zeros, in_place)
-        work.add_done_callback(self._shipped)
+        self._loop.run_in_executor(self._executor, self._run).add_done_callback(self._thread_ended)
 
     async def close(self) -> None:
         """End the connection and the thread, which reads guest memory no more then."""
@@ -117,34 +147,53 @@ class DirectLane:
             self._loop.remove_reader(connection)
             with contextlib.suppress(OSError):  # it was never connected, or has ended
                 connection.shutdown(socket.SHUT_RDWR)
+        self._frames.put(None)
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
         if connection is not None:
             connection.close()
 
     # --- in the lane's thread -------------------------------------------------------------------------
 
-    def _ship(self, pages: Indices, zeros: Indices, in_place: bool) -> Shipment | None:
-        """Hash a frame and send it; None if all its pages were zero, and nobody needs to know.
+    def _run(self) -> None:
+        """Send frames until there comes None. Raises OSError, FerryError."""
+        while (frame := self._next()) is not None:
+            if not self._ship(frame):
+                self._loop.call_soon_threadsafe(self._on_nothing)
 
-        Raises OSError, FerryError.
-        """
+    def _next(self) -> Frame | None:
+        try:
+            return self._frames.get_nowait()
+        except Empty:
+            if self._unasked:  # another lane has sent what came last, or all of it was zero
+                self._send(NO_PAGES, NO_PAGES, [], direct_wire.checksum_of(b"", b"", []))
+            return self._frames.get()
+
+    def _ship(self, frame: Frame) -> bool:
+        """Hash a frame and send it; False if all its pages were zero, and nobody needs to know."""
+        pages, zeros, in_place = frame
         views, zero_rows, checksum = self._look(pages, zeros, in_place)
         if zero_rows.any():
             pages, zeros = self._sent_pages.sift(pages, zeros, zero_rows)
             views, _, checksum = self._look(pages, zeros, in_place)
         if not len(pages) and not len(zeros):
-            return None
+            return False
         self._sent_pages.note(pages, zeros)
-        page_bytes, zero_bytes = _packed(pages), _packed(zeros)
-        header = HEADER.pack(self._sequence, len(pages), len(zeros), checksum)
-        size_bytes = len(header) + len(page_bytes) + len(zero_bytes) + len(pages) * PAGE_SIZE
-        shipment = Shipment(self._sequence, pages, zeros, checksum, size_bytes)
+        self._send(pages, zeros, views, checksum)
+        return True
+
+    def _send(self, pages: Indices, zeros: Indices, views: Sequence[memoryview], checksum: int) -> None:
+        indices = _packed(pages) + _packed(zeros)
+        size_bytes = HEADER.size + len(indices) + len(pages) * PAGE_SIZE
         self.wire.pass_bytes_blocking(size_bytes)
+        ask = self._unasked + 1 >= ANSWER_EVERY_FRAMES or self._frames.empty()
+        header = HEADER.pack(self._sequence, len(pages), len(zeros), ask, checksum)
+        if not self._sent:
+            self._progress_at_s = self._loop.time()
+        self._sent.append(Shipment(self._sequence, pages, zeros, checksum, size_bytes))
         self._sequence += 1
-        self._sent.append(shipment)  # before its answer can be there
+        self._unasked = 0 if ask else self._unasked + 1  # after, for the sake of `quiet`
         assert self._connection is not None
-        direct_wire.send_all(self._connection, [header, page_bytes, zero_bytes, *views])
-        return shipment
+        direct_wire.send_all(self._connection, [header + indices, *views])
 
     def _look(
         self, pages: Indices, zeros: Indices, in_place: bool
@@ -161,16 +210,16 @@ class DirectLane:
             np.take(self._pages, pages, axis=0, out=self._gathered[: len(pages)], mode="clip")
             views = [self._gathered[: len(pages)].data.cast("B")] if len(pages) else []
         checksum = direct_wire.checksum_of(_packed(pages), _packed(zeros), views)
-        zero_rows: NDArray[np.bool_] = self._words[pages, 0] == 0
-        zero_rows[zero_rows] = (self._words[pages[zero_rows]] == 0).all(axis=1)
+        heads = [self._words[first : first + count, 0] for first, count in runs]
+        zero_rows: NDArray[np.bool_] = (np.concatenate(heads) if heads else _NO_WORDS) == 0
+        if zero_rows.any():
+            zero_rows[zero_rows] = (self._words[pages[zero_rows]] == 0).all(axis=1)
         return views, zero_rows, checksum
 
     # --- on the event loop ----------------------------------------------------------------------------
 
-    def _shipped(self, work: "asyncio.Future[Shipment | None]") -> None:
-        if work.cancelled():
-            return
-        error = work.exception()
+    def _thread_ended(self, work: "asyncio.Future[None]") -> None:
+        error = None if work.cancelled() else work.exception()
         if isinstance(error, FerryError):
             self._on_death(error.refusal)
         elif isinstance(error, BlockingIOError):
@@ -178,14 +227,11 @@ class DirectLane:
             self._on_death(failed(what, "see whether its agent runs and the network works"))
         elif error is not None:
             self._on_death(self._ended(error))
-        elif work.result() is None:
-            self.unanswered -= 1
-            self._on_nothing()
 
     def _read_answers(self) -> None:
         assert self._connection is not None
         try:
-            part = self._connection.recv(ANSWER.size * protocol.IN_FLIGHT_FRAMES_MAX, socket.MSG_DONTWAIT)
+            part = self._connection.recv(ANSWER.size * WINDOW_FRAMES_MAX, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError as error:
@@ -203,13 +249,14 @@ class DirectLane:
             self._take_answer(sequence, verdict)
 
     def _take_answer(self, sequence: int, verdict: int) -> None:
-        due = self._sent[0].sequence if self._sent else None
-        if sequence != due or verdict not in (Verdict.GOOD, Verdict.TORN):
+        due = range(self._sent[0].sequence, self._sent[-1].sequence + 1) if self._sent else ()
+        if sequence not in due or verdict not in (Verdict.GOOD, Verdict.TORN):
             self._on_death(failed(f"{self._target} answered what was not asked, on lane {self.number}"))
             return
-        self.unanswered -= 1
-        self.progress_at_s = self._loop.time()
-        self._on_answer(self._sent.popleft(), Verdict(verdict))
+        self._progress_at_s = self._loop.time()
+        while (shipment := self._sent.popleft()).sequence != sequence:
+            self._on_answer(shipment, Verdict.GOOD)
+        self._on_answer(shipment, Verdict(verdict))
 
     def _ended(self, error: BaseException) -> Refusal:
         return failed(f"lane {self.number} to {self._target} broke: {error}", "see whether its agent runs")
