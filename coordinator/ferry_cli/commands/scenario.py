@@ -28,7 +28,8 @@ def run(
 
     On virtual time the real rules of coordinator and hosts run in this process; the same file and seed give
     the same course. Exit code 1: an expectation or a rule of the cluster was broken; 2: a file is malformed,
-    or cannot be run live. PowerShell has no such cmdlet.
+    or cannot be run there: figures of moves and drains are expected of live runs alone. PowerShell has no
+    such cmdlet.
     """
     from ferry_cli.scenarios import documents
     from ferry_cli.scenarios.live import run_live
@@ -69,6 +70,7 @@ def _read(file: Path, *, live: bool) -> Any:
     from ferry_cli.scenarios.live import virtual_only
     from ferry_sim.scenarios import model
     from ferry_sim.scenarios.document import Malformed
+    from ferry_sim.scenarios.live_only import live_only
 
     try:
         scenario = model.read(file)
@@ -82,4 +84,6 @@ def _read(file: Path, *, live: bool) -> Any:
         raise FerryError(
             malformed(f"{file} runs on virtual time only: {'; '.join(reasons)}", "run it without --live")
         )
+    if not live and (reasons := live_only(scenario)):
+        raise FerryError(malformed(f"{file} runs live only: {'; '.join(reasons)}", "run it with --live"))
     return scenario

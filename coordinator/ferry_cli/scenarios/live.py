@@ -23,10 +23,12 @@ from ferry_cli.scenarios.traces import interrupted, overlaps, read_runs
 from ferry_cli.scenarios.watcher import Look
 from ferry_sim.scenarios import steps
 from ferry_sim.scenarios.fields import GONE
+from ferry_sim.scenarios.figures import checks
 from ferry_sim.scenarios.model import Scenario
-from ferry_sim.scenarios.outcome import NOTHING, Outcome, Seen, StepFailed, check_answer, missed
+from ferry_sim.scenarios.outcome import Outcome, StepFailed, check_answer, missed
+from ferry_sim.scenarios.seen import NOTHING, Seen
 from ferry_types.errors import FerryError, Refusal
-from ferry_types.network_words import network_words, nic_words
+from ferry_types.network_words import network_words, nic_words, team_words
 from ferry_types.profiles import PROFILES
 from ferry_types.vms import Capacity
 from ferry_wire.status import refusal_of
@@ -70,6 +72,7 @@ async def run_live(scenario: Scenario, seed: int, progress: Progress) -> Outcome
         resiliency_period_s=scenario.resiliency_period,
         nodes=tuple(LabNode(name, _options(capacity)) for name, capacity in scenario.capacities.items()),
         networks=tuple(network_words(network) for network in scenario.network_values),
+        scale=scenario.scale,
     )
     async with (
         lifecycle.temporary(spec, progress, "ferry-scenario-") as (directory, lab),
@@ -92,7 +95,16 @@ async def run_live(scenario: Scenario, seed: int, progress: Progress) -> Outcome
         seen = replace((await stage.look()).seen, interrupted=still)
         if not failures:
             failures += missed(scenario, seen)
-    return Outcome(scenario.title, seed, seen, tuple(failures), tuple(overlaps(runs)), 0, lasted_s)
+    return Outcome(
+        scenario.title,
+        seed,
+        seen,
+        tuple(failures),
+        tuple(overlaps(runs)),
+        0,
+        lasted_s,
+        tuple(checks(scenario, seen)),
+    )
 
 
 def _options(node: Capacity) -> tuple[tuple[str, str], ...]:
@@ -105,8 +117,13 @@ def _options(node: Capacity) -> tuple[tuple[str, str], ...]:
         "switches": ",".join(node.switches),
         "domain": node.domain,
         "level": node.level,
+        "migration_option": node.migration_option or "",
     }
-    return (*options.items(), *(("nic", nic_words(nic)) for nic in node.nics))
+    return (
+        *options.items(),
+        *(("team", team_words(team)) for team in node.teams),
+        *(("nic", nic_words(nic)) for nic in node.nics),
+    )
 
 
 class LiveStage:

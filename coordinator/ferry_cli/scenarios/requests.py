@@ -9,7 +9,6 @@ from ferry_cli.admin import BOOT_S, LOOK_S, find_vm
 from ferry_sim.scenarios import steps
 from ferry_sim.scenarios.requests import list_changes
 from ferry_types.errors import FerryError, not_found
-from ferry_types.migrations import MigrationOptions
 from ferry_types.roles import RoleChanges, RoleRules
 from ferry_wire.conversion import from_proto, to_proto
 
@@ -38,7 +37,7 @@ async def _create(admin: AdminStub, action: steps.CreateVm) -> None:
 
 
 async def _migrate(admin: AdminStub, action: steps.MigrateVm) -> None:
-    options = to_proto(MigrationOptions(), common_pb2.MigrationOptions)
+    options = to_proto(action.options, common_pb2.MigrationOptions)
     request = admin_pb2.MigrateVmRequest(vm=action.vm, to=action.to, options=options)
     await admin.MigrateVm(request, timeout=LOOK_S)
 

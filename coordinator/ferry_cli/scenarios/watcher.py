@@ -7,9 +7,10 @@ from typing import Final
 from ferry.v1 import admin_pb2
 from ferry.v1.admin_pb2_grpc import AdminStub
 from ferry_cli.admin import LOOK_S
-from ferry_sim.scenarios.outcome import Seen, SeenEvent, SeenMove, SeenVm
-from ferry_types.migrations import ENDED, MigrationState
+from ferry_sim.scenarios.seen import Seen, SeenEvent, SeenMove, SeenVm
+from ferry_types.migrations import ENDED, MigrationFigures, MigrationState
 from ferry_types.vms import NodeState, VmState
+from ferry_wire.conversion import from_proto
 
 _PASSING_VM: Final = frozenset({VmState.STARTING, VmState.PAUSED, VmState.MIGRATING, VmState.UNMONITORED})
 _PASSING_NODE: Final = frozenset({NodeState.JOINING, NodeState.DRAINING, NodeState.ISOLATED})
@@ -41,11 +42,7 @@ async def look(admin: AdminStub, after_event: int, after_move: int, alive: Colle
             SeenEvent(e.time_us, e.event_id, e.log, e.level, e.node, e.vm, e.message)
             for e in sorted(events, key=lambda event: event.id)
         ),
-        tuple(
-            SeenMove(m.id, m.vm, m.source, m.target, m.state, m.reason)
-            for m in moves
-            if move_number(m) > after_move
-        ),
+        tuple(seen_move(move) for move in sorted(moves, key=move_number) if move_number(move) > after_move),
     )
     found = [f"{vm.spec.name} is {vm.state}" for vm in vms if vm.state in _PASSING_VM]
     found += [f"move {move.id} is {move.state}" for move in moves if MigrationState(move.state) not in ENDED]
@@ -67,6 +64,25 @@ def _under_way(nodes: Collection[admin_pb2.Node], alive: Collection[str]) -> lis
     lost = (node.name for node in nodes if node.state == NodeState.UP and node.name not in alive)
     found += [f"the loss of {name} is not known yet" for name in lost]
     return found
+
+
+def seen_move(move: admin_pb2.MigrationRecord) -> SeenMove:
+    """A move with what was measured of it."""
+    figures = from_proto(move.figures, MigrationFigures) if move.HasField("figures") else None
+    return SeenMove(
+        move.id,
+        move.vm,
+        move.source,
+        move.target,
+        move.state,
+        move.reason,
+        move.options.option,
+        move.network,
+        move.cause,
+        move.requested_at_us,
+        move.total_s,
+        figures,
+    )
 
 
 def move_number(move: admin_pb2.MigrationRecord) -> int:

@@ -4,12 +4,10 @@
 is started.
 """
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,38 +17,22 @@ from pydantic import (
     model_validator,
 )
 
-from ferry_cli.topology.addresses import deal
 from ferry_cli.topology.known import misfits
 from ferry_sim.scenarios import document, model
+from ferry_sim.scenarios.addresses import deal
 from ferry_sim.scenarios.document import Malformed
-from ferry_sim.scenarios.fields import (
-    ENTRIES_MAX,
-    EraName,
-    Name,
-    ProcessorModel,
-    Seconds,
-    SizeBytes,
-)
+from ferry_sim.scenarios.fields import ENTRIES_MAX, Count, EraName, Name, ProcessorModel, SizeBytes
+from ferry_sim.scenarios.wiring import RATE_SCHEMA, HostNic, Network, Wiring
 from ferry_types.limits import (
     HOST_MEMORY_BYTES_MAX,
     MIGRATION_LIMIT_MAX,
     VM_MEMORY_BYTES_MAX,
     VM_MEMORY_BYTES_MIN,
 )
-from ferry_types.links import MTU_MAX, MTU_MIN, MTU_STANDARD, TrafficClass
+from ferry_types.links import TrafficClass
 from ferry_types.migrations import TransportOption
 from ferry_types.network_words import limit_rate, share_weight
-from ferry_types.networks import (
-    LATENCY_S_MAX,
-    METRIC_MAX,
-    NETWORKS_MAX,
-    NICS_MAX,
-    NetworkRole,
-    Nic,
-    Team,
-    TeamMode,
-    adapter_address,
-)
+from ferry_types.networks import NETWORKS_MAX, NICS_MAX, Nic, Team, TeamMode
 from ferry_types.networks import Network as ClusterNetwork
 from ferry_types.qos import WEIGHT_SUM, QosPolicy
 from ferry_types.roles import validate_names
@@ -73,83 +55,16 @@ def _empty_if_null(value: Any) -> Any:
     return {} if value is None else value
 
 
-def _whole(value: Any) -> Any:
-    """``true`` is 1 to pydantic."""
-    if isinstance(value, bool):
-        raise ValueError("write a whole number here")
-    return value
-
-
-def _subnet(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError:
-        raise ValueError(f"{text[:80]!r} is no subnet: write it as 10.0.1.0/24") from None
-
-
-Count = Annotated[int, BeforeValidator(_whole)]
-IpAddress = Annotated[
-    str, AfterValidator(adapter_address), WithJsonSchema({"type": "string", "examples": ["127.1.1.1"]})
-]
-Subnet = Annotated[
-    str, AfterValidator(_subnet), WithJsonSchema({"type": "string", "examples": ["127.1.0.0/24"]})
-]
-_RATE_SCHEMA: Final = WithJsonSchema(
-    {
-        "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}],
-        "description": "bytes per second, with their unit",
-        "examples": ["10Gbit/s"],
-    }
-)
-LimitBytesPerS = Annotated[int, BeforeValidator(limit_rate), _RATE_SCHEMA]
 ClassLimit = Annotated[
     int,
     BeforeValidator(lambda given: limit_rate(given, "limit")),
-    _RATE_SCHEMA,
+    RATE_SCHEMA,
 ]
 ShareWeight = Annotated[
     int,
     BeforeValidator(share_weight),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": WEIGHT_SUM}),
 ]
-
-
-class Network(_Part):
-    """A cluster network."""
-
-    role: NetworkRole = Field(description="what it is there for")
-    metric: Count | None = Field(
-        default=None,
-        ge=1,
-        le=METRIC_MAX,
-        description="the lowest is preferred; else the cluster works it out",
-    )
-    subnet: Subnet | None = Field(default=None, description="where its NICs are; else anywhere")
-
-
-class HostNic(_Part):
-    """A host's adapter to a network."""
-
-    network: Name = Field(description="one of networks")
-    address: IpAddress | None = Field(default=None, description="else the lab deals one out")
-    rate: LimitBytesPerS | None = Field(default=None, description="its speed; else it is not shaped")
-    latency: Seconds = Field(default=0.0, le=LATENCY_S_MAX, description="that it adds, one way")
-    mtu: Count = Field(default=MTU_STANDARD, ge=MTU_MIN, le=MTU_MAX, description="bytes; jumbo frames: 9000")
-    rdma: bool = Field(default=False, description="whether it has RDMA, which excludes a team")
-    team: Name | None = Field(default=None, description="one of the host's teams")
-
-    def value(self, name: str, address: str) -> Nic:
-        """What the host's agent is told."""
-        return Nic(
-            name,
-            self.network,
-            address,
-            self.rate or 0,
-            round(self.latency, 9),  # 50us is not 4.9999999999999996e-05
-            self.mtu,
-            self.rdma,
-            self.team or "",
-        )
 
 
 class ClassShare(_Part):
@@ -239,16 +154,18 @@ class Topology(_Part):
     )
 
     @property
+    def wiring(self) -> Wiring:
+        """Networks and hosts."""
+        return Wiring(self.networks, self.hosts, "hosts")
+
+    @property
     def network_values(self) -> tuple[ClusterNetwork, ...]:
         """What the coordinator is told."""
-        return tuple(
-            ClusterNetwork(name, network.role, network.metric or 0, network.subnet or "")
-            for name, network in self.networks.items()
-        )
+        return self.wiring.network_values
 
     def nic_values(self, host: str) -> tuple[Nic, ...]:
         """The NICs of a host, with addresses."""
-        dealt = deal(self)
+        dealt = deal(self.wiring)
         return tuple(nic.value(name, dealt[host, name]) for name, nic in self.hosts[host].nics.items())
 
     def team_values(self, host: str) -> tuple[Team, ...]:

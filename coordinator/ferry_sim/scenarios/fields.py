@@ -7,12 +7,14 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
+from ferry_sim.scenarios.guest_words import parse_fill
 from ferry_types.eras import Era
 from ferry_types.names import NAME_PATTERN, validate_name
 from ferry_types.profiles import PROFILES
 from ferry_types.units import parse_duration, parse_rate, parse_size
 from ferry_types.vms import PROCESSOR_DEFAULT, NodeState, Processor, VmState
 from ferry_types.workloads import PROFILES as WORKLOADS
+from ferry_types.workloads import FillSpec
 
 GENERATION_MAX: Final = 99
 """Of a processor model, as for ``ferry agent run --processor``."""
@@ -100,6 +102,14 @@ def _aware(moment: datetime) -> datetime:
     return moment
 
 
+def _whole(value: object) -> object:
+    """``true`` is 1 to pydantic."""
+    if isinstance(value, bool):
+        raise ValueError("write a whole number here")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_whole)]
 Name = Annotated[
     str,
     BeforeValidator(_words),
@@ -112,6 +122,12 @@ ProfileName = Annotated[
 ]
 WorkloadName = Annotated[
     str, AfterValidator(_one_of(tuple(WORKLOADS))), WithJsonSchema({"enum": [*WORKLOADS], "default": "idle"})
+]
+FillKind = Annotated[
+    FillSpec,
+    BeforeValidator(lambda value: parse_fill(value) if isinstance(value, str) else value),
+    PlainSerializer(lambda fill: fill.path or fill.kind),
+    WithJsonSchema({"type": "string", "pattern": "^(zero|random|/.*)$", "default": "zero"}),
 ]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
 """A name, or a list of names."""

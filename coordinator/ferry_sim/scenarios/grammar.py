@@ -6,8 +6,12 @@
     network N on|off          network N on|off to|from|with NODE|coordinator|witness
     coordinator kill|start    witness kill|start
     vm create NAME [memory=16MiB] [node=N] [start=false] [workload=idle] [RULE=VALUE ...]
+              [fill=zero|random|/PATH] [write-rate=R] [read-rate=R] [working-set=SIZE]
+              [access=uniform|sequential|hotset] [compressibility=0.5]
     vm start|stop|remove|cancel|crash V
-    vm migrate V to N|best    vm relocate V to N    vm set V RULE=VALUE ...
+    vm migrate V to N|best [option=tcpip] [pass-limit=10] [blackout-allowed=50ms] [verify=true]
+               [throttle=true] [switch-at-minimum=true] [abort-over-blackout=true]
+    vm relocate V to N        vm set V RULE=VALUE ...
     rule add|remove V possible|preferred|anti-affinity=NAME[,NAME ...]
     node pause N              node drain N [to=M] [within=10m] [stuck=stay|stop]
     node resume N [failback]  node evict N [force]
@@ -22,7 +26,7 @@ A request that ends in ``&`` is not waited for. RULE is a word of ``ferry_sim.sc
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ferry_sim.scenarios import role_words, steps
+from ferry_sim.scenarios import guest_words, move_words, role_words, steps
 from ferry_sim.scenarios.fields import GONE
 from ferry_sim.scenarios.steps import Action, Pause, Step, Way
 from ferry_types.drains import Stuck
@@ -31,8 +35,7 @@ from ferry_types.names import validate_name
 from ferry_types.quorum import WITNESS
 from ferry_types.roles import PRIORITY, Priority
 from ferry_types.units import parse_duration, parse_size
-from ferry_types.vms import NodeState, VmSpec, VmState
-from ferry_types.workloads import Fill, FillSpec, resolve
+from ferry_types.vms import NodeState, VmState
 
 COORDINATOR: Final = "coordinator"
 RESERVED: Final = frozenset({COORDINATOR, WITNESS})
@@ -181,8 +184,9 @@ def _vm(words: Words) -> Action:
     match words:
         case [verb, name] if verb in _ON_VM:
             return _ON_VM[verb](_name(name, "VM"))
-        case ["migrate", name, "to", node]:
-            return steps.MigrateVm(_name(name, "VM"), _name(node, "node"))
+        case ["migrate", name, "to", node, *pairs]:
+            options = move_words.parse_options(_pairs(pairs, move_words.WORDS))
+            return steps.MigrateVm(_name(name, "VM"), _name(node, "node"), options)
         case ["relocate", name, "to", node]:
             return steps.Relocate(_name(name, "VM"), _name(node, "node"))
         case ["set", name, *pairs] if pairs:
@@ -191,32 +195,24 @@ def _vm(words: Words) -> Action:
         case ["create", name, *pairs]:
             return _create(_name(name, "VM"), pairs)
     raise _usage(
-        f"vm {'|'.join(_ON_VM)} VM, vm migrate VM to NODE|best, vm relocate VM to NODE, "
+        f"vm {'|'.join(_ON_VM)} VM, {move_words.FORM}, vm relocate VM to NODE, "
         "vm set VM RULE=VALUE ..., vm create VM [memory=SIZE] [node=NODE] [start=false] [RULE=VALUE ...]"
     )
 
 
 def _create(name: str, words: Words) -> steps.CreateVm:
-    pairs = _pairs(words, ("memory", "node", "start", "workload", *role_words.WORDS))
-    spec = make_spec(
+    pairs = _pairs(words, ("memory", "node", "start", "workload", *guest_words.WORDS, *role_words.WORDS))
+    spec = guest_words.make_spec(
         name,
-        parse_size(pairs.pop("memory", MEMORY_DEFAULT)),
-        pairs.pop("workload", "idle"),
-        role_words.parse_priority(pairs.pop(PRIORITY, Priority.MEDIUM)),
+        parse_size(pairs.get("memory", MEMORY_DEFAULT)),
+        pairs.get("workload", "idle"),
+        role_words.parse_priority(pairs.get(PRIORITY, Priority.MEDIUM)),
+        *guest_words.parse_guest(pairs),
     )
-    node = pairs.pop("node", "")
-    start = role_words.parse_truth(pairs.pop("start", "true"))
-    return steps.CreateVm(
-        spec, _name(node, "node") if node else "", start, role_words.parse_rules(pairs.items())
-    )
-
-
-def make_spec(name: str, memory_bytes: int, workload: str, priority: Priority) -> VmSpec:
-    """The spec of a VM with zeros in its memory. Raises ValueError."""
-    workload_spec = resolve(workload, memory_bytes)
-    spec = VmSpec(name, memory_bytes, workload_spec, FillSpec(Fill.ZERO), priority)
-    spec.validate()
-    return spec
+    node = pairs.get("node", "")
+    start = role_words.parse_truth(pairs.get("start", "true"))
+    rules = [(word, text) for word, text in pairs.items() if word in role_words.RULE_WORDS]
+    return steps.CreateVm(spec, _name(node, "node") if node else "", start, role_words.parse_rules(rules))
 
 
 def _rule(words: Words) -> Action:

@@ -53,8 +53,9 @@ def _missing(place: Place, kind: str, name: str, known: set[str]) -> Iterator[Un
 
 def _in_topology(scenario: "Scenario", nodes: set[str]) -> Iterator[Unknown]:
     for name, node in scenario.nodes.items():
-        for nic, network in node.nics.items():
-            yield from _missing(("nodes", name, "nics", nic), "network", network, set(scenario.networks))
+        for key, nic in node.nics.items():
+            place: Place = ("nodes", name, "nics", key)
+            yield from _missing(place, "network", nic.network, set(scenario.networks))
     for name, vm in scenario.vms.items():
         yield from _missing(("vms", name, "node"), "node", vm.node or "", nodes)
         for field, owners in (("possible", vm.possible), ("preferred", vm.preferred)):
@@ -143,6 +144,10 @@ def _in_expectations(scenario: "Scenario", nodes: set[str], vms: set[str]) -> It
             yield from _missing((field, index, "vm"), "VM", event.vm or "", vms)
     for index, vm_name in enumerate(scenario.uninterrupted):
         yield from _missing(("uninterrupted", index), "VM", vm_name, set(scenario.vms))
+    for index, drain in enumerate(scenario.drains):
+        yield from _missing(("drains", index, "node"), "node", drain.node, nodes)
+        for position, vm_name in enumerate(drain.order):
+            yield from _missing(("drains", index, "order", position), "VM", vm_name, vms)
     for index, move in enumerate(scenario.moves):
         yield from _missing(("moves", index, "vm"), "VM", move.vm, vms)
         for field, host in (("from", move.source), ("to", move.target)):

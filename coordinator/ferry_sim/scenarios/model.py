@@ -9,42 +9,36 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ferry_sim.scenarios import document
+from ferry_sim.scenarios.addresses import deal
 from ferry_sim.scenarios.document import Malformed
+from ferry_sim.scenarios.expectations import Drain, End, Event, Move, Part
 from ferry_sim.scenarios.fields import (
     ENTRIES_MAX,
     EraName,
+    FillKind,
     Moment,
     Name,
-    Names,
-    NodeStates,
-    Pattern,
     ProcessorModel,
     ProfileName,
     RateBytesPerS,
     Seconds,
     SizeBytes,
-    VmStates,
     WorkloadName,
 )
-from ferry_sim.scenarios.grammar import RESERVED, make_spec, parse_step
+from ferry_sim.scenarios.grammar import RESERVED, parse_step
+from ferry_sim.scenarios.guest_words import make_spec
 from ferry_sim.scenarios.known import NOBODY, unknown_names
+from ferry_sim.scenarios.miswired import misscaled, miswired
 from ferry_sim.scenarios.steps import SetPolicy, Step
+from ferry_sim.scenarios.wiring import HostNic, Network, Wiring
 from ferry_types.eras import RULES, Era
-from ferry_types.events import Level
 from ferry_types.limits import MIGRATION_LIMIT_DEFAULT, MIGRATION_LIMIT_MAX
-from ferry_types.migrations import BEST, MigrationState
-from ferry_types.networks import NETWORKS_MAX, NICS_MAX, Network, NetworkRole, Nic
+from ferry_types.migrations import BEST, TransportOption
+from ferry_types.networks import NETWORKS_MAX, NICS_MAX, NetworkRole, Team, TeamMode
+from ferry_types.networks import Network as ClusterNetwork
 from ferry_types.roles import (
     FAILOVER_PERIOD_S_DEFAULT,
     SWITCH_DEFAULT,
@@ -53,13 +47,10 @@ from ferry_types.roles import (
     RoleRules,
     validate_names,
 )
+from ferry_types.scale import SCALE_MAX
 from ferry_types.units import format_size
-from ferry_types.vms import (
-    DOMAIN_DEFAULT,
-    PROCESSOR_DEFAULT,
-    Capacity,
-    VmSpec,
-)
+from ferry_types.vms import DOMAIN_DEFAULT, PROCESSOR_DEFAULT, Capacity, VmSpec
+from ferry_types.workloads import AccessPattern, Fill, FillSpec
 
 KNOWN_NAMES: Final = "known names"
 """Rule that refuses a file for a name that it has not introduced."""
@@ -73,19 +64,29 @@ VM_MEMORY_BYTES_DEFAULT: Final = 16 * 2**20
 WALL_CLOCK_DEFAULT: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _empty_if_null(value: Any) -> Any:
     """``n1:`` with nothing behind it is a node of which nothing is said."""
     return {} if value is None else value
 
 
+def _of_network(value: Any) -> Any:
+    """A NIC of which only the network is said."""
+    return {"network": value} if isinstance(value, str) else value
+
+
+def _of_role(value: Any) -> Any:
+    """A network of which only the role is said."""
+    if not isinstance(value, str):
+        return value
+    if value not in tuple(NetworkRole):
+        raise ValueError(f"{value!r} is not one of {', '.join(NetworkRole)}")
+    return {"role": value}
+
+
 # --- topology -------------------------------------------------------------------------------------
 
 
-class Node(_Part):
+class Node(Part):
     """A host of the cluster, and what it offers."""
 
     memory: SizeBytes = Field(default=MEMORY_BYTES_DEFAULT, description="what its VMs may use together")
@@ -97,8 +98,12 @@ class Node(_Part):
     switches: tuple[Name, ...] = Field(default=(SWITCH_DEFAULT,), description="its virtual switches")
     domain: Name = Field(default=DOMAIN_DEFAULT, description="Active Directory domain that it belongs to")
     level: EraName | None = Field(default=None, description="Windows release that it plays; else the era")
-    nics: dict[Name, Name] = Field(
-        default_factory=dict, max_length=NICS_MAX, description="NICs, and the network of each"
+    migration_option: TransportOption | None = Field(
+        default=None, description="how VMs leave it, unless a move says otherwise"
+    )
+    teams: dict[Name, TeamMode] = Field(default_factory=dict, description="teams of NICs, and their modes")
+    nics: dict[Name, Annotated[HostNic, BeforeValidator(_of_network)]] = Field(
+        default_factory=dict, max_length=NICS_MAX, description="NICs; the network alone, or more of each"
     )
 
     @property
@@ -112,23 +117,33 @@ class Node(_Part):
             self.switches,
             self.domain,
             self.level or "",
+            teams=tuple(Team(name, mode) for name, mode in self.teams.items()),
+            migration_option=self.migration_option,
         )
 
 
-class Window(_Part):
+class Window(Part):
     """Hours, UTC; across midnight if the second is not the later one."""
 
     from_hour: int = Field(ge=0, le=23, alias="from")
     until_hour: int = Field(ge=0, le=23, alias="until")
 
 
-class Vm(_Part):
+class Vm(Part):
     """A VM that is there, and runs, when the timeline begins."""
 
     memory: SizeBytes = Field(default=VM_MEMORY_BYTES_DEFAULT, description="at least 4MiB")
     node: Name | None = Field(default=None, description="where it starts; else where it fits best")
     start: bool = Field(default=True, description="whether it is on")
-    workload: WorkloadName = Field(default="idle", description="what its guest does")
+    fill: FillKind = Field(default=FillSpec(Fill.ZERO), description="what memory holds when it boots")
+    workload: WorkloadName = Field(default="idle", description="what its guest does; the rest as that has it")
+    write_rate: RateBytesPerS | None = Field(default=None, description="memory that its guest writes")
+    read_rate: RateBytesPerS | None = Field(default=None, description="memory that its guest reads")
+    working_set: SizeBytes | None = Field(default=None, description="memory that its guest works on")
+    access: AccessPattern | None = Field(default=None, description="how its guest chooses pages of it")
+    compressibility: float | None = Field(
+        default=None, ge=0, le=1, description="share of each written page that is constant"
+    )
     priority: Priority = Field(default=Priority.MEDIUM, description="order of start; none: no failover")
     possible: tuple[Name, ...] = Field(default=(), description="nodes that may run it; none named: all")
     preferred: tuple[Name, ...] = Field(default=(), description="nodes that it prefers, in order")
@@ -175,10 +190,17 @@ class Vm(_Part):
 
     def spec(self, name: str) -> VmSpec:
         """All that a host needs to boot it."""
-        return make_spec(name, self.memory, self.workload, self.priority)
+        chosen = {
+            "write_rate_bytes_per_s": self.write_rate,
+            "read_rate_bytes_per_s": self.read_rate,
+            "working_set_bytes": self.working_set,
+            "access": self.access,
+            "compressibility": self.compressibility,
+        }
+        return make_spec(name, self.memory, self.workload, self.priority, self.fill, chosen)
 
 
-class Cluster(_Part):
+class Cluster(Part):
     """What is chosen for the whole cluster; what is not named is as the product has it."""
 
     dynamic_quorum: bool | None = Field(default=None, description="whether votes follow nodes that are up")
@@ -204,7 +226,7 @@ class Cluster(_Part):
 # --- timeline -------------------------------------------------------------------------------------
 
 
-class Line(_Part):
+class Line(Part):
     """One step of the timeline. A step may be written as its words alone."""
 
     step: str = Field(description="the step's words, as in power n1 off")
@@ -229,56 +251,10 @@ class Line(_Part):
         return parse_step(self.step)
 
 
-# --- expectations ---------------------------------------------------------------------------------
+# --- the whole ----------------------------------------------------------------------------------------
 
 
-class VmEnd(_Part):
-    """How a VM must be at the end; what is not named does not matter. A list: any of these."""
-
-    state: VmStates = Field(default=(), description="a state as vm show has it, or gone; or some of them")
-    node: Names = Field(default=(), description="its owner, or none if it has no host; or some of them")
-
-
-class End(_Part):
-    """How things must be at the end."""
-
-    vms: dict[Name, VmEnd] = Field(default_factory=dict)
-    nodes: dict[Name, NodeStates] = Field(default_factory=dict)
-
-
-class Event(_Part):
-    """An event of the log; a number alone is its id."""
-
-    id: int | None = Field(default=None, description="Windows event ID")
-    log: str | None = Field(default=None, description="name of the log")
-    level: Level | None = None
-    node: Name | None = None
-    vm: Name | None = None
-    message: Pattern | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_id(cls, value: Any) -> Any:
-        return {"id": value} if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError("name at least one of id, log, level, node, vm, message")
-        return self
-
-
-class Move(_Part):
-    """A live migration since the timeline began."""
-
-    vm: Name
-    source: Name | None = Field(default=None, alias="from")
-    target: Name | None = Field(default=None, alias="to")
-    state: MigrationState = MigrationState.COMPLETED
-    reason: Pattern | None = None
-
-
-class Scenario(_Part):
+class Scenario(Part):
     """What happens to a cluster, and what must come of it."""
 
     title: str = Field(min_length=1, max_length=200, description="what it shows, in a sentence")
@@ -298,10 +274,16 @@ class Scenario(_Part):
     migration_rate: RateBytesPerS = Field(
         default=0, description="at which memory is copied on virtual time; 0: within milliseconds"
     )
+    scale: int = Field(
+        default=1,
+        ge=1,
+        le=SCALE_MAX,
+        description="how much smaller memory and rates really are than all figures say, live",
+    )
     witness: bool = Field(default=True, description="whether the cluster has a file-share witness")
     cluster: Cluster = Cluster()
-    networks: dict[Name, NetworkRole] = Field(
-        default_factory=dict, max_length=NETWORKS_MAX, description="cluster networks, and the role of each"
+    networks: dict[Name, Annotated[Network, BeforeValidator(_of_role)]] = Field(
+        default_factory=dict, max_length=NETWORKS_MAX, description="networks; the role alone, or more of each"
     )
     nodes: dict[Name, Annotated[Node, BeforeValidator(_empty_if_null)]] = Field(
         min_length=1, max_length=NODES_MAX
@@ -325,7 +307,7 @@ class Scenario(_Part):
     moves: tuple[Move, ...] = Field(
         default=(), max_length=ENTRIES_MAX, description="moves that there must be, in order, others between"
     )
-
+    drains: tuple[Drain, ...] = Field(default=(), max_length=ENTRIES_MAX, description="drains, with figures")
     uninterrupted: tuple[Name, ...] = Field(
         default=(), description="VMs whose guests never stop, but for the black-outs of moves"
     )
@@ -343,29 +325,34 @@ class Scenario(_Part):
                 raise ValueError(f"node {name} has too little memory: {format_size(node.memory)}")
         if RULES[self.era].resiliency != (self.resiliency_period is not None):
             raise ValueError("give resiliency_period in era 2016, and in no other")
+        moves = self.moves or self.drains
         events = self.events or self.no_events
-        if not (self.end.vms or self.end.nodes or events or self.moves or self.uninterrupted):
-            raise ValueError("nothing is expected: give end, events, no_events, moves or uninterrupted")
+        if not (self.end.vms or self.end.nodes or events or moves or self.uninterrupted):
+            raise ValueError(
+                "nothing is expected: give end, events, no_events, moves, drains or uninterrupted"
+            )
         return self
 
     @property
+    def wiring(self) -> Wiring:
+        """Networks and nodes."""
+        return Wiring(self.networks, self.nodes, "nodes")
+
+    @property
     def capacities(self) -> dict[str, Capacity]:
-        """What each node tells the cluster of itself; its NICs have addresses of the loopback."""
+        """What each node tells the cluster of itself, with the addresses of its NICs."""
+        dealt = deal(self.wiring)
         return {
             name: replace(
-                node.capacity,
-                nics=tuple(
-                    Nic(nic, network, f"127.2.{number}.{index}")
-                    for index, (nic, network) in enumerate(node.nics.items(), start=1)
-                ),
+                node.capacity, nics=tuple(nic.value(key, dealt[name, key]) for key, nic in node.nics.items())
             )
-            for number, (name, node) in enumerate(self.nodes.items(), start=1)
+            for name, node in self.nodes.items()
         }
 
     @property
-    def network_values(self) -> tuple[Network, ...]:
+    def network_values(self) -> tuple[ClusterNetwork, ...]:
         """What the coordinator is told."""
-        return tuple(Network(name, role) for name, role in self.networks.items())
+        return self.wiring.network_values
 
     @property
     def wall_clock_us(self) -> int:
@@ -392,4 +379,9 @@ def load(text: str) -> Scenario:
     if unknown:
         problems = (document.at(found, each.place, each.what) for each in unknown[:PROBLEMS_MAX])
         raise Malformed(*problems, rule=KNOWN_NAMES)
+    memory_bytes = {name: vm.memory for name, vm in scenario.vms.items()}
+    wrong = [*miswired(scenario.wiring), *misscaled(scenario.wiring, memory_bytes, scenario.scale)]
+    if wrong:
+        told = (document.at(found, each.place, each.what) for each in wrong[:PROBLEMS_MAX])
+        raise Malformed(*told, rule=wrong[0].rule)
     return scenario

@@ -4,64 +4,17 @@ The same for runs on virtual time and on real processes.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ferry_sim.scenarios.expectations import Event, Move
 from ferry_sim.scenarios.fields import GONE
+from ferry_sim.scenarios.figures import Check
 from ferry_sim.scenarios.known import NOBODY
-from ferry_sim.scenarios.model import Event, Move, Scenario
+from ferry_sim.scenarios.matching import found_moves
+from ferry_sim.scenarios.model import Scenario
+from ferry_sim.scenarios.seen import Seen, SeenEvent, SeenMove, SeenVm
 from ferry_types.errors import Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class SeenVm:
-    """A VM: its state as ``vm show`` has it, and its owner or nothing."""
-
-    state: str
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class SeenEvent:
-    """An event of the log. ``event_id`` 0: Windows has none; ``node`` and ``vm`` may be empty."""
-
-    time_us: int
-    event_id: int
-    log: str
-    level: str
-    node: str
-    vm: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class SeenMove:
-    """A live migration that was asked for since the timeline began."""
-
-    migration_id: str
-    vm: str
-    source: str
-    target: str
-    state: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A cluster as its admins see it, and what has happened since the timeline began.
-
-    ``interrupted``: VMs whose guests have stood still or were booted anew, other than in a move.
-    """
-
-    vms: Mapping[str, SeenVm]
-    nodes: Mapping[str, str]
-    events: tuple[SeenEvent, ...]
-    moves: tuple[SeenMove, ...]
-    interrupted: frozenset[str] = frozenset()
-
-
-NOTHING = Seen({}, {}, (), ())
-"""Of a cluster that nobody can ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +23,8 @@ class Outcome:
 
     ``failures``: steps that went otherwise, and expectations that did not come true. ``violations``: what
     must never be. ``trace``: checksum over every commit and command on virtual time; 0 in a live run.
-    ``lasted_s``: the timeline, in the scenario's own time.
+    ``lasted_s``: the timeline, in the scenario's own time. ``checks``: every figure of which something is
+    expected.
     """
 
     title: str
@@ -80,11 +34,12 @@ class Outcome:
     violations: tuple[str, ...]
     trace: int
     lasted_s: float
+    checks: tuple[Check, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether all was as it should be."""
-        return not self.failures and not self.violations
+        return not self.failures and not self.violations and all(check.ok for check in self.checks)
 
 
 class StepFailed(Exception):
@@ -170,24 +125,10 @@ def _words(event: Event) -> str:
 
 
 def _missed_moves(expected: Sequence[Move], seen: Sequence[SeenMove]) -> list[str]:
-    left = list(seen)
-    for index, move in enumerate(expected):
-        while left and not _is_move(move, left[0]):
-            left.pop(0)
-        if not left:
+    for index, (move, found) in enumerate(zip(expected, found_moves(expected, seen), strict=True)):
+        if found is None:
             had = ", ".join(f"{m.vm} from {m.source} to {m.target} {m.state}" for m in seen) or "none"
             wanted = (("from", move.source), ("to", move.target), ("because", move.reason))
             way = "".join(f" {word} {value}" for word, value in wanted if value)
             return [f"moves[{index}]: no move of {move.vm}{way} is {move.state}; there were: {had}"]
-        left.pop(0)
     return []
-
-
-def _is_move(expected: Move, move: SeenMove) -> bool:
-    return (
-        expected.vm == move.vm
-        and expected.source in (None, move.source)
-        and expected.target in (None, move.target)
-        and expected.state == move.state
-        and (expected.reason is None or re.search(expected.reason, move.reason) is not None)
-    )

@@ -10,7 +10,6 @@ from ferry_cluster.state import ClusterState
 from ferry_sim.ballots import ADDRESS
 from ferry_sim.scenarios import steps
 from ferry_types.errors import FerryError, not_found
-from ferry_types.migrations import MigrationOptions
 from ferry_types.roles import Priority, RoleChanges, RoleRules
 
 Ask = Callable[[int], AdminRequest]
@@ -36,7 +35,7 @@ def asks(action: steps.Request, state: ClusterState, wall_us: int) -> list[Ask]:
         case steps.MigrateVm():
             return [
                 lambda number: inputs.MigrateVm(
-                    number, action.vm, action.to, MigrationOptions(), False, "token", wall_us
+                    number, action.vm, action.to, action.options, False, "token", wall_us
                 )
             ]
     return [lambda number: _request(action, number)]

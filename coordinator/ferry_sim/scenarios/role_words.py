@@ -69,7 +69,8 @@ _WORDS: Final[Mapping[str, Callable[[str], dict[str, Any]]]] = {
 }
 """Word -> the fields of RoleRules that its value sets."""
 
-WORDS: Final = (PRIORITY, *_WORDS)
+RULE_WORDS: Final = tuple(_WORDS)
+WORDS: Final = (PRIORITY, *RULE_WORDS)
 
 
 def parse_priority(text: str) -> Priority:

@@ -15,18 +15,9 @@ from ferry_sim.scenarios import steps
 from ferry_sim.scenarios.faults import Faults
 from ferry_sim.scenarios.fields import GONE
 from ferry_sim.scenarios.model import Scenario
-from ferry_sim.scenarios.outcome import (
-    NOTHING,
-    Outcome,
-    Seen,
-    SeenEvent,
-    SeenMove,
-    SeenVm,
-    StepFailed,
-    check_answer,
-    missed,
-)
+from ferry_sim.scenarios.outcome import Outcome, StepFailed, check_answer, missed
 from ferry_sim.scenarios.requests import Ask, asks
+from ferry_sim.scenarios.seen import NOTHING, Seen, SeenEvent, SeenMove, SeenVm
 from ferry_sim.scenarios.settled import leftovers, unsettled
 from ferry_sim.world import Size, World
 from ferry_types.errors import FerryError, Refusal

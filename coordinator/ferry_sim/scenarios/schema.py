@@ -25,6 +25,8 @@ def make() -> str:
     made["$defs"]["Event"] = {"anyOf": [{"type": "integer", "description": "Windows event ID"}, event]}
     for name in ("nodes", "vms"):
         or_null(made, name)
+    _or_text(made, "networks", "its role")
+    _or_text(made["$defs"]["Node"], "nics", "its network")
     return json.dumps({"$schema": DIALECT, **made}, indent=2) + "\n"
 
 
@@ -37,6 +39,13 @@ def or_null(made: dict[str, Any], name: str) -> None:
         },
         "additionalProperties": False,
     }
+
+
+def _or_text(made: dict[str, Any], name: str, what: str) -> None:
+    """Let the values of a schema's map be a text in place of a map."""
+    named = made["properties"][name]["patternProperties"]
+    text = {"type": "string", "description": what}
+    named |= {pattern: {"anyOf": [text, held]} for pattern, held in named.items()}
 
 
 def published() -> str:

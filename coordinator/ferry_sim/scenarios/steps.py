@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 
 from ferry_types.drains import Stuck
+from ferry_types.migrations import MigrationOptions
 from ferry_types.roles import RoleChanges, RoleRules
 from ferry_types.vms import VmSpec
 
@@ -137,6 +138,7 @@ class MigrateVm:
 
     vm: str
     to: str
+    options: MigrationOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Addresses of NICs that a topology file leaves out: a lab deals out those of this machine's loopback.
+"""Addresses of NICs that a file leaves out: a lab deals out those of this machine's loopback.
 
 All of 127.0.0.0/8 is this machine on Linux, so that every NIC of a lab gets an address of its own: of its
 network's subnet, or 127.1.HOST.NIC.
@@ -6,10 +6,9 @@ network's subnet, or 127.1.HOST.NIC.
 
 import ipaddress
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from ferry_cli.topology.model import Topology
+from ferry_sim.scenarios.wiring import Wiring
 
 LOOPBACK: Final = ipaddress.IPv4Network("127.0.0.0/8")
 
@@ -29,20 +28,20 @@ class NoAddressLeft(Exception):
         self.what = what
 
 
-def deal(topology: "Topology") -> dict[Owner, str]:
+def deal(wiring: Wiring) -> dict[Owner, str]:
     """The address of every NIC. Raises NoAddressLeft."""
     dealt = {
         (host, name): nic.address
-        for host, described in topology.hosts.items()
+        for host, described in wiring.hosts.items()
         for name, nic in described.nics.items()
         if nic.address is not None
     }
     taken = {OWN, *dealt.values()}
-    for number, (host, described) in enumerate(topology.hosts.items(), start=1):
+    for number, (host, described) in enumerate(wiring.hosts.items(), start=1):
         for index, (name, nic) in enumerate(described.nics.items(), start=1):
             if (host, name) in dealt:
                 continue
-            network = topology.networks.get(nic.network)
+            network = wiring.networks.get(nic.network)
             subnet = network.subnet if network is not None else None
             free = _of_subnet((host, name), subnet) if subnet else _of_host(number, index)
             address = next((each for each in free if each not in taken), None)
