@@ -21,7 +21,7 @@ INSTALLED := .installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-protobuf6 simulate explore chaos bench check check-stubs check-lint check-format check-types check-imports \
+.PHONY: help demo test test-protobuf6 simulate explore chaos reference bench check check-stubs check-lint check-format check-types check-imports \
 	format stubs venv clean
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make simulate        clusters under faults on virtual time; SEEDS=300 FIRST=0 COURSE=long|short|rules"
 	@echo "make explore         every interleaving of one move under few faults, on virtual time; minutes"
 	@echo "make chaos           real processes killed, frozen and cut off in every phase of a move: half an hour"
+	@echo "make reference       the reference points of live migration, each with its figures: six minutes"
 	@echo "make check           stubs, ruff, mypy, import contracts"
 	@echo "make bench           live migration measured against its peers: 25 minutes; BENCH_ARGS='--only smb'"
 	@echo "make format          lets ruff format and fix the code"
@@ -59,6 +60,9 @@ explore: .venv/$(INSTALLED)
 
 chaos: .venv/$(INSTALLED)
 	.venv/bin/python -m pytest -m chaos $(PYTEST_ARGS) $(TESTS)
+
+reference: .venv/$(INSTALLED)
+	.venv/bin/python -m pytest -m reference $(PYTEST_ARGS) $(or $(TESTS),tests/reference)
 
 bench: .venv/$(INSTALLED)
 	$(if $(BENCH_ARGS),@.venv/bin/ferry bench suite $(BENCH_ARGS),$(bench_whole))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 TESTS = Path(__file__).parent
-MARKED_FOLDERS = ("bench", "chaos", "integration")
+MARKED_FOLDERS = ("bench", "chaos", "integration", "reference")
 
 # No deadlines: a busy machine is not a failure. In CI the examples are the same every time, so that a
 # change is not refused for what another one did; elsewhere they are new ones, so that bugs are found.

@@ -146,7 +146,9 @@ def _order_begin(turn: Turn, move: MigrationRecord) -> None:
     is_new = over != move.network
     if is_new:
         turn.write(replace(move, network=over))
-    wire = wire_figures(turn.settings, turn.state, move.source, move.target, move.options.option)
+    wire = wire_figures(
+        turn.settings, turn.state, move.source, move.target, move.options.option, is_under_way=True
+    )
     turn.order(
         move.source,
         BeginOutgoing(

@@ -41,32 +41,52 @@ class _Told:
 
 
 def wire_figures(
-    settings: ClusterSettings, state: ClusterState, source: str, target: str, option: TransportOption | None
+    settings: ClusterSettings,
+    state: ClusterState,
+    source: str,
+    target: str,
+    option: TransportOption | None,
+    *,
+    is_under_way: bool = False,
 ) -> WireFigures | None:
     """The wire between two hosts, for moves by this option, either way.
 
-    The rate is the NICs', where they have one and pages travel as they are; else what moves have shown.
-    None if nothing tells it.
+    The rate is the NICs', where they have one and pages travel as they are, shared with the moves that are
+    under way; else what moves have shown. None if nothing tells it. ``is_under_way``: the move that is asked
+    for is one of those.
     """
     shown = _shown(state, source, target, option)
-    shaped = _shaped_rate_bytes_per_s(settings, state, source, target, option)
+    shaped = _shaped_rate_bytes_per_s(settings, state, source, target, option, joins=not is_under_way)
     if not shaped or option is TransportOption.COMPRESSION:
         return shown
     return WireFigures(shaped, shown.blackout_floor_s if shown else 0.0)
 
 
 def _shaped_rate_bytes_per_s(
-    settings: ClusterSettings, state: ClusterState, source: str, target: str, option: TransportOption | None
+    settings: ClusterSettings,
+    state: ClusterState,
+    source: str,
+    target: str,
+    option: TransportOption | None,
+    *,
+    joins: bool,
 ) -> float:
-    """What the NICs of the routes let pass, the slower end's; 0 if neither end has a rate."""
+    """What the NICs of the routes leave to one more move, or one of those under way, the slower end's.
+
+    0 if neither end has a rate. Moves share NICs alike, each way by itself: those that leave the source, and
+    those that come to the target.
+    """
     ways = routes(settings, state, source, target, TrafficClass.MIGRATION)
     if not ways:
         return 0.0
     ways = ways[: lane_count(option or TransportOption.TCPIP, len(ways))]
     share, mtu = RULES[settings.era].migration_link_share, ways[0].mtu
+    under_way = [move for move in state.active_migrations() if move.state is not MigrationState.QUEUED]
+    leaving = sum(move.source == source for move in under_way) + joins
+    coming = sum(move.target == target for move in under_way) + joins
     rates = (
-        _end_rate_bytes_per_s(state.nodes[source], {way.source_nic for way in ways}, share),
-        _end_rate_bytes_per_s(state.nodes[target], {way.target_nic for way in ways}, share),
+        _end_rate_bytes_per_s(state.nodes[source], {way.source_nic for way in ways}, share) / max(1, leaving),
+        _end_rate_bytes_per_s(state.nodes[target], {way.target_nic for way in ways}, share) / max(1, coming),
     )
     return goodput_bytes_per_s(min((rate for rate in rates if rate), default=0.0), mtu)
 

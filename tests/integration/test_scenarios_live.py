@@ -17,9 +17,12 @@ from ferry_sim.scenarios.outcome import Outcome
 pytestmark = pytest.mark.timeout(180)
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
+FIGURES = "../reference/annotated-example"
+"""A short one that expects figures; the reference points themselves take minutes (``make reference``)."""
 SIDE_BY_SIDE = 2
 LIVE = (
     "resiliency/isolated-and-back",  # the longest
+    FIGURES,
     "failover/certified-death",
     "failover/power-loss",
     "moves/live-migration",
@@ -59,6 +62,8 @@ def test_a_scenario_comes_out_live_as_it_says(
         raise outcome
     assert outcome.violations == ()
     assert outcome.failures == (), [event.message for event in outcome.seen.events]
+    assert [check.words for check in outcome.checks if not check.ok] == []
+    assert bool(outcome.checks) == (name == FIGURES)
 
 
 @pytest.mark.parametrize("name", LIVE)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ferry_sim.scenarios.bounds import BoundOf, NearnessOf
 from ferry_sim.scenarios.fields import Name, Names, NodeStates, Pattern, VmStates
 from ferry_types.events import Level
-from ferry_types.migrations import MigrationState
+from ferry_types.migrations import MigrationState, TransportOption
 
 
 class Part(BaseModel):
@@ -88,6 +88,7 @@ class Move(Part):
     target: Name | None = Field(default=None, alias="to")
     state: MigrationState = MigrationState.COMPLETED
     reason: Pattern | None = None
+    option: TransportOption | None = Field(default=None, description="how its memory was sent")
     figures: MoveFigures = MoveFigures()
     estimate: EstimateFigures = EstimateFigures()
 

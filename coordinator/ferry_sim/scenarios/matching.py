@@ -29,5 +29,6 @@ def _is_move(expected: Move, move: SeenMove) -> bool:
         and expected.source in (None, move.source)
         and expected.target in (None, move.target)
         and expected.state == move.state
+        and expected.option in (None, move.option)
         and (expected.reason is None or re.search(expected.reason, move.reason) is not None)
     )

@@ -128,7 +128,12 @@ def _missed_moves(expected: Sequence[Move], seen: Sequence[SeenMove]) -> list[st
     for index, (move, found) in enumerate(zip(expected, found_moves(expected, seen), strict=True)):
         if found is None:
             had = ", ".join(f"{m.vm} from {m.source} to {m.target} {m.state}" for m in seen) or "none"
-            wanted = (("from", move.source), ("to", move.target), ("because", move.reason))
+            wanted = (
+                ("from", move.source),
+                ("to", move.target),
+                ("by", move.option),
+                ("because", move.reason),
+            )
             way = "".join(f" {word} {value}" for word, value in wanted if value)
             return [f"moves[{index}]: no move of {move.vm}{way} is {move.state}; there were: {had}"]
     return []

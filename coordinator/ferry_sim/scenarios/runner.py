@@ -291,4 +291,12 @@ def _refusal(answer: object) -> Refusal | None:
 
 
 def _move(record: MigrationRecord) -> SeenMove:
-    return SeenMove(record.id, record.vm, record.source, record.target, record.state, record.reason)
+    return SeenMove(
+        record.id,
+        record.vm,
+        record.source,
+        record.target,
+        record.state,
+        record.reason,
+        record.options.option or "",
+    )

@@ -10,6 +10,10 @@ from ferry_cli.main import execute
 from ferry_cli.scenarios.live import virtual_only
 from ferry_cli.scenarios.traces import Run, interrupted, overlaps, read_runs
 from ferry_sim.scenarios import model, schema
+from ferry_sim.scenarios.figures import checks
+from ferry_sim.scenarios.outcome import Outcome
+from ferry_sim.scenarios.seen import Seen, SeenMove
+from ferry_types.migrations import MigrationFigures, PassFigures
 
 HEAD = "title: t\nshows: s\nrule: r\nnodes: {n1: , n2: , n3: }\nvms: {a: {node: n1}}\n"
 S = 10**9
@@ -82,6 +86,48 @@ def test_what_cannot_be_live_is_said_before_a_lab_starts(
     assert execute(["scenario", "run", "--live", file]) == 2
     said = capsys.readouterr().err
     assert "runs on virtual time only: the step 'network n1 off' cuts the network, which needs root" in said
+
+
+def test_what_cannot_be_on_virtual_time_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(
+        tmp_path / "figures.yaml", "steps: [vm migrate a to n2]\nmoves: [{vm: a, figures: {passes: 1}}]\n"
+    )
+    assert execute(["scenario", "run", file]) == 2
+    said = capsys.readouterr().err
+    assert "runs live only: it expects figures of moves, and on virtual time no page is copied" in said
+    assert "run it with --live" in said
+
+
+def test_figures_are_shown_beside_what_is_expected_and_one_that_is_off_is_exit_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = MigrationFigures(
+        (PassFigures(1, 10, 0, 40960, 2.0, 0),), PassFigures(0, 0, 0, 0, 0.0, 0), 2.0, 0.1, 40960
+    )
+    move = SeenMove("m1", "a", "n1", "n2", "completed", "", "tcpip", "live", "", 1, 2.5, figures)
+
+    async def measured(scenario: model.Scenario, seed: int, _progress: object) -> Outcome:
+        seen = Seen({}, {}, (), (move,))
+        return Outcome(scenario.title, seed, seen, (), (), 0, 1.0, tuple(checks(scenario, seen)))
+
+    monkeypatch.setattr("ferry_cli.scenarios.live.run_live", measured)
+    file = tmp_path / "figures.yaml"
+    expected = (
+        "steps: [vm migrate a to n2]\nmoves: [{vm: a, figures: {passes: 1, total_s: about 3 within 5 %}}]\n"
+    )
+    assert execute(["scenario", "run", "--live", write(file, expected), "-o", "json"]) == 1
+    shown = printed(capsys)
+    assert [(each["figure"], each["measured"], each["ok"]) for each in shown["figures"]] == [
+        ("total_s", "2.5", False),
+        ("passes", "1", True),
+    ]
+    (seen,) = shown["moves"]
+    assert (seen["total_s"], seen["brownout_s"], seen["option"]) == (2.5, 2.0, "tcpip")
+    assert [one["bytes_sent"] for one in seen["passes"]] == [40960]
+    assert execute(["scenario", "run", "--live", str(file)]) == 1
+    said = capsys.readouterr().out
+    assert "OFF  moves[0] (a): total_s is 2.5, expected about 3 within 5 % (2.85 to 3.15)" in said
+    assert "ok   moves[0] (a): passes is 1, expected 1" in said
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,22 @@ def test_a_member_that_is_down_takes_its_own_rate_away_only() -> None:
     assert rate(bench) == pytest.approx(goodput_bytes_per_s(5 * GIGABIT, 1500))
 
 
+def test_moves_under_way_share_the_nics_each_way_by_itself() -> None:
+    bench = pair({"rate_bytes_per_s": GIGABIT})
+    alone = goodput_bytes_per_s(GIGABIT, 1500)
+    bench.slow = True
+    for vm in ("a", "b", "c"):
+        bench.create(vm, "h1")
+    for vm in ("a", "b", "c"):  # the last one waits for a slot, and takes nothing
+        bench.move("h2", vm)
+    rates = [order.wire.rate_bytes_per_s for order in bench.begun if order.wire is not None]
+    assert rates == [alone, alone / 2]
+    assert rate(bench) == alone / 3, "a move that would come in addition"
+    back = bench.cluster.wire_figures("h2", "h1", TCPIP)
+    assert back is not None
+    assert back.rate_bytes_per_s == alone
+
+
 @pytest.mark.parametrize(("option", "times"), [(TransportOption.SMB, 8), (TransportOption.DIRECT, 2)])
 def test_no_more_routes_count_than_the_option_has_connections(option: TransportOption, times: int) -> None:
     one = {"rate_bytes_per_s": GIGABIT, "rdma": True}

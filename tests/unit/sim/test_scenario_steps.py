@@ -6,6 +6,7 @@ from ferry_sim.scenarios import steps
 from ferry_sim.scenarios.grammar import parse_step
 from ferry_sim.scenarios.steps import Way
 from ferry_types.drains import Stuck
+from ferry_types.migrations import MigrationOptions
 from ferry_types.roles import Failback, Priority
 
 
@@ -35,7 +36,7 @@ from ferry_types.roles import Failback, Priority
         ("vm remove a", steps.RemoveVm("a")),
         ("vm cancel a", steps.CancelMove("a")),
         ("vm crash a", steps.CrashGuest("a")),
-        ("vm migrate a to best", steps.MigrateVm("a", "best")),
+        ("vm migrate a to best", steps.MigrateVm("a", "best", MigrationOptions())),
         ("vm relocate a to n2", steps.Relocate("a", "n2")),
         ("rule add a anti-affinity=web,db", steps.ChangeList("a", "anti_affinity", ("web", "db"), add=True)),
         ("rule remove a possible=n1", steps.ChangeList("a", "possible_owners", ("n1",), add=False)),
