@@ -14,6 +14,7 @@ from ferry_sim.processes import Memory
 from ferry_sim.scenarios import steps
 from ferry_sim.scenarios.faults import Faults
 from ferry_sim.scenarios.fields import GONE
+from ferry_sim.scenarios.figures import checks
 from ferry_sim.scenarios.model import Scenario
 from ferry_sim.scenarios.outcome import Outcome, StepFailed, check_answer, missed
 from ferry_sim.scenarios.requests import Ask, asks
@@ -73,6 +74,7 @@ def run(scenario: Scenario, seed: int | None = None) -> Outcome:
         tuple(violations),
         stage.world.clockwork.trace,
         stage.elapsed_s,
+        tuple(checks(scenario, seen)),
     )
 
 

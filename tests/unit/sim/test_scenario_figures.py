@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ferry_sim.scenarios import model
+from ferry_sim.scenarios import model, runner
 from ferry_sim.scenarios.bounds import parse_bound, parse_nearness
 from ferry_sim.scenarios.document import Malformed
 from ferry_sim.scenarios.figures import Check, checks, measured_of_move
@@ -117,6 +117,11 @@ def test_a_wrong_figure_fails_the_run() -> None:
     outcome = Outcome("t", 1, seen, (), (), 0, 1.0, tuple(checks(expected, seen)))
     assert missed(expected, seen) == [], "the move itself is as expected"
     assert not outcome.ok
+
+
+def test_figures_are_not_taken_for_granted_on_virtual_time() -> None:
+    outcome = runner.run(scenario(moves=expecting({"passes": "at least 0"})))
+    assert (outcome.failures, outcome.ok) == ((), False)
 
 
 def test_nics_add_up_and_early_eras_leave_a_part() -> None:
