@@ -31,7 +31,7 @@ help:
 	@echo "make simulate        clusters under faults on virtual time; SEEDS=300 FIRST=0 COURSE=long|short|rules"
 	@echo "make explore         every interleaving of one move under few faults, on virtual time; minutes"
 	@echo "make chaos           real processes killed, frozen and cut off in every phase of a move: half an hour"
-	@echo "make reference       the reference points of live migration, each with its figures: six minutes"
+	@echo "make reference       the reference points of live migration, each with its figures: four minutes"
 	@echo "make check           stubs, ruff, mypy, import contracts"
 	@echo "make bench           live migration measured against its peers: 25 minutes; BENCH_ARGS='--only smb'"
 	@echo "make format          lets ruff format and fix the code"

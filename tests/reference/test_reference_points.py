@@ -1,7 +1,7 @@
 """The reference points on real processes, each with its figures: ``make reference``.
 
-They are shaped and mostly wait, so that the others run beside the longest. Among themselves they take turns:
-a lab that starts takes processors for a second or two, which shows in moves that are over within seconds.
+They are shaped and mostly wait, so that three run side by side, the shortest ones in turn: a lab that starts
+takes processors for a second or two, which shows in moves that are over within seconds.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from ferry_sim.scenarios import model
 from ferry_sim.scenarios.outcome import Outcome
 
 FOLDER = Path(__file__).parent
-BESIDE = ("sql-1gbit", "brownout-blackout")
-"""Take long and little of the machine: one takes about as long as all others together."""
+LANES = (("sql-1gbit",), ("brownout-blackout", "drain-limit-2", "drain-limit-10"))
+"""Those that take long, and little of the machine; all others take turns beside them."""
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 pytestmark = pytest.mark.timeout(600)
@@ -36,9 +36,10 @@ async def _run_in_turn(names: list[str]) -> list[Outcome | BaseException]:
 
 
 async def _run_all(names: list[str]) -> dict[str, Outcome | BaseException]:
+    beside = {name for lane in LANES for name in lane}
     lanes = [
-        *([name] for name in names if name in BESIDE),
-        [name for name in names if name not in BESIDE],
+        *([name for name in lane if name in names] for lane in LANES),
+        [name for name in names if name not in beside],
     ]
     outcomes = await asyncio.gather(*(_run_in_turn(lane) for lane in lanes))
     return {
