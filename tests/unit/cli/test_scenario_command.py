@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ferry_cli.main import execute
+from ferry_cli.report.documents import parse
 from ferry_cli.scenarios.live import virtual_only
 from ferry_cli.scenarios.traces import Run, interrupted, overlaps, read_runs
 from ferry_sim.scenarios import model, schema
@@ -117,6 +118,8 @@ def test_figures_are_shown_beside_what_is_expected_and_one_that_is_off_is_exit_1
     )
     assert execute(["scenario", "run", "--live", write(file, expected), "-o", "json"]) == 1
     shown = printed(capsys)
+    (run,) = parse("report", json.dumps(shown).encode())
+    assert run.moves[0].passes, "ferry report draws them"
     assert [(each["figure"], each["measured"], each["ok"]) for each in shown["figures"]] == [
         ("total_s", "2.5", False),
         ("passes", "1", True),
