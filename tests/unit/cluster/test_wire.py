@@ -215,6 +215,20 @@ def test_moves_under_way_share_the_nics_each_way_by_itself() -> None:
     assert back.rate_bytes_per_s == alone
 
 
+def test_each_end_is_shared_by_its_own_moves() -> None:
+    bench = pair({"rate_bytes_per_s": 10 * GIGABIT})
+    bench.wire(3, nic(3, LIVE, rate_bytes_per_s=GIGABIT))
+    bench.slow = True
+    for vm, target in (("a", "h2"), ("b", "h3")):
+        bench.create(vm, "h1")
+        bench.move(target, vm)
+    first, second = (order.wire for order in bench.begun)
+    assert first is not None
+    assert first.rate_bytes_per_s == goodput_bytes_per_s(10 * GIGABIT, 1500)
+    assert second is not None
+    assert second.rate_bytes_per_s == goodput_bytes_per_s(GIGABIT, 1500), "half of the source's is more"
+
+
 @pytest.mark.parametrize(("option", "times"), [(TransportOption.SMB, 8), (TransportOption.DIRECT, 2)])
 def test_no_more_routes_count_than_the_option_has_connections(option: TransportOption, times: int) -> None:
     one = {"rate_bytes_per_s": GIGABIT, "rdma": True}

@@ -232,7 +232,7 @@ def test_what_is_not_how_near_is_refused(text: str) -> None:
         ({"moves": expecting(estimate={"passes": 3})}, "moves[0].estimate.passes:"),
         ({"drains": [{"node": "n9"}]}, "drains[0].node: there is no node n9"),
         ({"drains": [{"node": "n1", "order": ["a", "x"]}]}, "drains[0].order[1]: there is no VM x"),
-        ({"scale": 0}, "scale: Input should be greater than or equal to 1"),
+        ({"scale": 0}, "scale: it is too small: at least 1"),
         ({"scale": 64}, "vms.a.memory: a has 16 MiB of memory: at scale 64 a VM has at least 256 MiB"),
         ({"networks": {"live": "lan"}}, "networks.live: 'lan' is not one of client, cluster, migration"),
         ({"nics": {"live": {**NIC, "rate": 0}}}, "nodes.n1.nics.live.rate: a rate of zero"),
