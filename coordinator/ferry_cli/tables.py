@@ -342,9 +342,9 @@ def migration_lines(record: admin_pb2.MigrationRecord) -> list[str]:
     if figures.HasField("final"):
         lines.append(pass_line(figures.final))
         lines.append(f"brown-out {brownout(record)}, black-out {blackout(record)}")
-    lines += estimate_lines(record)
     if figures.HasField("blackout"):
         lines.append(blackout_line(from_proto(figures.blackout, BlackoutParts)))
+    lines += estimate_lines(record)
     if record.total_s:
         rate = format_rate(record.memory_bytes / record.total_s)
         memory, sent = format_size(record.memory_bytes), format_size(figures.bytes_sent)
