@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,18 @@ class LabRunner:
 
     def running(self) -> set[str]:
         return {name for name, _ in find_marked(self.directory)}
+
+
+@asynccontextmanager
+async def topology_lab(directory: Path, topology: str) -> AsyncIterator[LabRunner]:
+    """A lab of a topology file, with everything that it needs in this directory."""
+    file = directory / "topology.yaml"
+    file.write_text(topology)
+    runner = LabRunner(directory / "lab")
+    await runner.json("lab", "up", "--topology", str(file))
+    yield runner
+    code, _, err = await runner.run("lab", "down")
+    assert code == 0, err
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.test_cli_lab import LabRunner
+from tests.integration.test_cli_lab import LabRunner, topology_lab
 
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.links import goodput_bytes_per_s
@@ -33,13 +33,8 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[LabRunner]:
-    topology = tmp_path / "topology.yaml"
-    topology.write_text(TOPOLOGY)
-    runner = LabRunner(tmp_path / "lab")
-    await runner.json("lab", "up", "--topology", str(topology))
-    yield runner
-    code, _, err = await runner.run("lab", "down")
-    assert code == 0, err
+    async with topology_lab(tmp_path, TOPOLOGY) as runner:
+        yield runner
 
 
 async def test_a_large_vm_moves_as_it_would_and_takes_little(lab: LabRunner, tmp_path: Path) -> None:

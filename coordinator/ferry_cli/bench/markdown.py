@@ -5,7 +5,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ferry_cli.bench import rows
-from ferry_cli.bench.results import GroupResult, SuiteResult, Where
+from ferry_cli.bench.machine import Machine
+from ferry_cli.bench.results import GroupResult, SuiteResult
 from ferry_cli.bench.targets import targets
 from ferry_types.units import format_duration, format_size
 
@@ -49,7 +50,7 @@ def _lines(result: SuiteResult) -> Iterator[str]:
     yield _BOUNDS.read_text().rstrip()
 
 
-def _machine(machine: Where) -> list[list[str]]:
+def _machine(machine: Machine) -> list[list[str]]:
     reporting = (
         "hands free memory back to its hypervisor" if machine.reports_free_pages else "keeps free memory"
     )

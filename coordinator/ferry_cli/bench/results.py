@@ -7,7 +7,6 @@ peer's, of medians.
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Final
@@ -91,20 +90,6 @@ class GroupResult(_Part):
         return next(found, None)
 
 
-class Where(_Part):
-    """``machine.Machine``."""
-
-    cpu: str
-    cores: int
-    memory_bytes: int
-    kernel: str
-    huge_pages: str
-    reports_free_pages: bool
-    python: str
-    grpc: str
-    qemu: str | None
-
-
 class SuiteResult(_Part):
     """A whole bench. ``made_at``: RFC 3339, when it began. ``duration_s``: that it took."""
 
@@ -113,15 +98,10 @@ class SuiteResult(_Part):
     duration_s: float
     command: str
     release: str
-    machine: Where
+    machine: Machine
     link_command: dict[str, str]
     """Of each shaped wire: what holds the link of the peers to its goodput, in a network namespace."""
     groups: Annotated[tuple[GroupResult, ...], Field(min_length=1)]
-
-
-def where(machine: Machine) -> Where:
-    """The machine as part of a document."""
-    return Where(**asdict(machine))
 
 
 def group_result(group: Group, measured: Measured) -> GroupResult:

@@ -177,7 +177,7 @@ def _measured(groups: "Sequence[Group]") -> "SuiteResult":
         duration_s=round(time.monotonic() - began_at_s, 1),
         command=shlex.join(["ferry", *sys.argv[1:]]),
         release=version("hyperferry"),
-        machine=results.where(machine()),
+        machine=machine(),
         link_command={name: link.shaping_command(each) for name, each in rates.items() if each is not None},
         groups=tuple(measured),
     )

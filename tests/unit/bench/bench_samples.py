@@ -8,7 +8,7 @@ from ferry_cli.bench.document import OwnRun, PeerRuns
 from ferry_cli.bench.floor import Floor
 from ferry_cli.bench.machine import Machine
 from ferry_cli.bench.peers import PeerRun
-from ferry_cli.bench.results import GroupResult, SuiteResult, group_result, where
+from ferry_cli.bench.results import GroupResult, SuiteResult, group_result
 from ferry_cli.bench.rounds import Measured
 
 MIB = 2**20
@@ -51,7 +51,7 @@ def a_result(*groups: GroupResult) -> SuiteResult:
         duration_s=61.5,
         command="ferry bench suite",
         release="0.1.0",
-        machine=where(MACHINE),
+        machine=MACHINE,
         link_command={},
         groups=groups,
     )
