@@ -7,13 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferry_agent.migration import direct_wire
-from ferry_agent.migration.direct_wire import ANSWER, HEADER, Verdict
+from ferry_agent.migration.direct_wire import ANSWER, HEADER, SCATTERED, Verdict
 from ferry_agent.migration.frame_codec import FrameError
 from ferry_agent.migration.frames import checked_indices
 from ferry_agent.migration.ports import Wire
 from ferry_agent.migration.receiver import ArrivingLane, Receiver
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX, PAGE_SIZE
+
+_NO_INDICES: NDArray[np.uint32] = np.empty(0, np.uint32)
+
+
+class _Named(NamedTuple):
+    """What a frame is to write, once it is known to be in memory."""
+
+    runs: list[tuple[int, int]]
+    pages: NDArray[np.uint32] | None
+    """None if they are a run."""
+    zeros: NDArray[np.uint32]
 
 
 class _Taken(NamedTuple):
@@ -80,46 +91,60 @@ class ArrivingPages:
 
     def _take(self, sequence: int, header: bytearray) -> _Taken:
         """Receive a frame's pages."""
-        number, page_count, zero_count, answer_wanted, checksum = HEADER.unpack(header)
+        number, page_count, zero_count, first, answer_wanted, checksum = HEADER.unpack(header)
         if number != sequence:
             raise FrameError(f"frame {number} came where frame {sequence} was due")
         if page_count > FRAME_PAGES_MAX or zero_count > FRAME_ZERO_PAGES_MAX:
             raise FrameError(f"{page_count} pages and {zero_count} zero pages in one frame are too many")
-        split, end = 4 * page_count, 4 * (page_count + zero_count)
-        packed = memoryview(self._indices)[:end]
-        self._receive([packed])
-        page_bytes, zero_bytes = bytes(packed[:split]), bytes(packed[split:])
-        in_memory = len(self._pages)
-        pages = checked_indices(page_bytes, FRAME_PAGES_MAX, in_memory, "pages")
-        zeros = checked_indices(zero_bytes, FRAME_ZERO_PAGES_MAX, in_memory, "zero pages")
+        split = 4 * page_count if first == SCATTERED else 0
+        indices = memoryview(self._indices)[: split + 4 * zero_count]
+        self._receive([indices])
+        named = self._checked(first, page_count, indices[:split], indices[split:])
         with self._receiver.gate.writing() as may:
             if not may:
                 raise FrameError("a frame came after the last one")
-            whole = self._write(pages, page_bytes, zero_bytes, checksum)
-            if whole and len(zeros):
-                # Zeros for pages that were never touched would only cost memory.
-                self._pages[zeros[self._touched[zeros]]] = 0
-        size_bytes = HEADER.size + end + page_count * PAGE_SIZE
+            views = self._write(named)
+            whole = direct_wire.checksum_of(first, page_count, indices, views) == checksum
+            if whole:
+                self._finish(named)
+        size_bytes = HEADER.size + len(indices) + page_count * PAGE_SIZE
         verdict = Verdict.GOOD if whole else Verdict.TORN
         return _Taken(page_count + zero_count, size_bytes, checksum, verdict, answer_wanted)
 
-    def _write(self, pages: NDArray[np.uint32], page_bytes: bytes, zero_bytes: bytes, checksum: int) -> bool:
-        """Receive contents where they belong; whether they are what was hashed."""
-        runs = direct_wire.runs_of(pages)
-        if len(runs) > direct_wire.RUNS_MAX:
-            views = [self._scattered[: len(pages)].data.cast("B")]
-            self._receive(views)
-            whole = direct_wire.checksum_of(page_bytes, zero_bytes, views) == checksum
-            if whole:
-                self._pages[pages] = self._scattered[: len(pages)]
-                self._touched[pages] = True
-            return whole
-        views = direct_wire.views_of(self._flat, runs)
-        # Whatever becomes of the frame: these pages are not known to be zero any more.
-        for first, count in runs:
-            self._touched[first : first + count] = True
+    def _checked(self, first: int, page_count: int, page_bytes: memoryview, zero_bytes: memoryview) -> _Named:
+        """What the numbers name. Raises FrameError for one that is out of range."""
+        in_memory = len(self._pages)
+        zeros = _NO_INDICES
+        if len(zero_bytes):
+            zeros = checked_indices(zero_bytes, FRAME_ZERO_PAGES_MAX, in_memory, "zero pages")
+        if first == SCATTERED:
+            pages = checked_indices(page_bytes, FRAME_PAGES_MAX, in_memory, "pages")
+            return _Named(direct_wire.runs_of(pages), pages, zeros)
+        if first + page_count > in_memory:
+            last = first + page_count - 1
+            raise FrameError(f"page {last} is out of range: memory has {in_memory} pages")
+        return _Named([(first, page_count)], None, zeros)
+
+    def _write(self, named: _Named) -> list[memoryview]:
+        """Receive contents where they belong, or aside if they are in too many pieces; where they are."""
+        if named.pages is not None and len(named.runs) > direct_wire.RUNS_MAX:
+            views = [self._scattered[: len(named.pages)].data.cast("B")]
+        else:
+            views = direct_wire.views_of(self._flat, named.runs)
+            # Whatever becomes of the frame: these pages are not known to be zero any more.
+            for first, count in named.runs:
+                self._touched[first : first + count] = True
         self._receive(views)
-        return direct_wire.checksum_of(page_bytes, zero_bytes, views) == checksum
+        return views
+
+    def _finish(self, named: _Named) -> None:
+        """The frame is whole."""
+        if named.pages is not None and len(named.runs) > direct_wire.RUNS_MAX:
+            self._pages[named.pages] = self._scattered[: len(named.pages)]
+            self._touched[named.pages] = True
+        if len(named.zeros):
+            # Zeros for pages that were never touched would only cost memory.
+            self._pages[named.zeros[self._touched[named.zeros]]] = 0
 
     def _receive(self, views: list[memoryview]) -> None:
         if not direct_wire.receive_all(self._connection, views):

@@ -5,17 +5,21 @@
     source                                      target
     OPENING (magic, lane, secret)
                                                 ANSWER (0, JOINED)
-    HEADER (sequence, pages, zero pages, whether an answer is wanted, checksum)
-    indices of pages, of zero pages, uint32 each; the pages' contents
+    HEADER (sequence, pages, zero pages, first page, whether an answer is wanted, checksum)
+    indices of pages if the first is SCATTERED, of zero pages, uint32 each; the pages' contents
                                                 ANSWER (sequence, GOOD): all up to this frame are whole
                                                 ANSWER (sequence, TORN): all before it are, this one is not
+
+Pages that are a run, as most are in a first pass, are named by the first of them: the target then has no
+numbers to receive and to look at, one by one.
 
 A torn frame is answered at once, a good one if its header wants that: the source asks after every few frames,
 and whenever it has no more to send for the moment.
 
-The checksum is that of a page frame in ``migration.proto``: XXH3-64 of the contents, seeded with XXH3-64 of
-the indices. A guest may write to pages while they are hashed and sent, so a frame whose checksum does not
-match need not be a bad one: it is TORN, counts for nothing, and whether that may be is for the source to say.
+The checksum is XXH3-64 of the contents, seeded with XXH3-64 of first page and pages as in the header, and of
+the indices that follow it. A guest may write to pages while they are hashed and sent, so a frame whose
+checksum does not match need not be a bad one: it is TORN, counts for nothing, and whether that may be is for
+the source to say.
 """
 
 import socket
@@ -30,17 +34,21 @@ from numpy.typing import NDArray
 from ferry_agent.migration.frames import is_run
 from ferry_types.limits import PAGE_SIZE
 
-MAGIC = b"ferry-d1"
+MAGIC = b"ferry-d2"
 SECRET_BYTES = 32
 
 OPENING = struct.Struct("<8sI32s")
-HEADER = struct.Struct("<QII?Q")
+HEADER = struct.Struct("<QIII?Q")
 ANSWER = struct.Struct("<QQ")
+
+SCATTERED = 2**32 - 1
+"""In place of the first page: the pages are no run, and their numbers follow."""
 
 RUNS_MAX = 64
 """A frame of more runs than this is gathered into one buffer, and scattered from one: 2 MiB are copied in the
 time in which Python handles a hundred pieces. Far below what one call takes (IOV_MAX: 1024)."""
 
+_NAMES = struct.Struct("<II")
 _TIMEVAL = struct.Struct("ll")
 
 Indices = NDArray[np.int64] | NDArray[np.uint32]
@@ -71,9 +79,9 @@ def views_of(memory: memoryview, runs: Sequence[tuple[int, int]]) -> list[memory
     return [memory[first * PAGE_SIZE : (first + count) * PAGE_SIZE] for first, count in runs]
 
 
-def checksum_of(page_bytes: bytes, zero_bytes: bytes, views: Sequence[memoryview]) -> int:
-    """A frame's checksum, over contents that lie in pieces."""
-    seed = xxhash.xxh3_64_intdigest(b"".join((page_bytes, zero_bytes)))
+def checksum_of(first: int, page_count: int, indices: bytes | memoryview, views: Sequence[memoryview]) -> int:
+    """A frame's checksum, over contents that lie in pieces; ``indices``: all that are sent."""
+    seed = xxhash.xxh3_64_intdigest(b"".join((_NAMES.pack(first, page_count), indices)))
     if len(views) == 1:
         return xxhash.xxh3_64_intdigest(views[0], seed=seed)  # lets go of the interpreter
     digest = xxhash.xxh3_64(seed=seed)

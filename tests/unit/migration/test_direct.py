@@ -22,7 +22,16 @@ from tests.unit.migration.ends import (
 
 from ferry.v1 import migration_pb2, migration_pb2_grpc
 from ferry_agent.migration import protocol
-from ferry_agent.migration.direct_wire import ANSWER, HEADER, MAGIC, OPENING, RUNS_MAX, Verdict, checksum_of
+from ferry_agent.migration.direct_wire import (
+    ANSWER,
+    HEADER,
+    MAGIC,
+    OPENING,
+    RUNS_MAX,
+    SCATTERED,
+    Verdict,
+    checksum_of,
+)
 from ferry_agent.migration.ports import MoveFailed, UnshapedWire
 from ferry_agent.migration.target import MigrationServicer
 from ferry_agent.migration.transports import direct
@@ -120,9 +129,17 @@ def frame(
 ) -> bytes:
     """A frame of the raw socket, true but for what a test changes."""
     contents = CONTENTS[np.frombuffer(pages, "<u4") % PAGES].tobytes() if payload is None else payload
-    checksum = checksum_of(pages, zeros, [memoryview(contents)]) ^ error
     page_count, zero_count = counts or (len(pages) // 4, len(zeros) // 4)
-    return HEADER.pack(sequence, page_count, zero_count, ask, checksum) + pages + zeros + contents
+    checksum = checksum_of(SCATTERED, page_count, pages + zeros, [memoryview(contents)]) ^ error
+    header = HEADER.pack(sequence, page_count, zero_count, SCATTERED, ask, checksum)
+    return header + pages + zeros + contents
+
+
+def run_frame(first: int, page_count: int, zeros: bytes = b"", sequence: int = 0) -> bytes:
+    """A frame whose pages are a run."""
+    contents = CONTENTS[np.arange(first, first + page_count) % PAGES].tobytes()
+    checksum = checksum_of(first, page_count, zeros, [memoryview(contents)])
+    return HEADER.pack(sequence, page_count, len(zeros) // 4, first, True, checksum) + zeros + contents
 
 
 def touched(target: Target) -> list[int]:
@@ -144,7 +161,32 @@ async def test_a_raw_source_that_keeps_to_the_protocol_is_served(pages: list[int
     assert len(pages) < RUNS_MAX or len(pages) == PAGES
 
 
+async def test_a_run_is_named_by_its_first_page() -> None:
+    async with accepted() as (target, source):
+        lane = await source.join()
+        lane.say(run_frame(PAGES - 3, 3))
+        assert await lane.answer() == (0, Verdict.GOOD)
+        lane.say(run_frame(5, 2, packed(PAGES - 3, 9), sequence=1))
+        assert await lane.answer() == (1, Verdict.GOOD)
+        assert touched(target) == [5, 6, PAGES - 3, PAGES - 2, PAGES - 1]
+        left = [5, 6, PAGES - 2, PAGES - 1]
+        assert (target.memory.pages[left] == CONTENTS[left]).all()
+        assert not target.memory.pages[PAGES - 3].any()
+
+
+async def test_the_first_page_of_a_run_is_hashed_too() -> None:
+    async with accepted() as (_target, source):
+        lane = await source.join()
+        true = bytearray(run_frame(5, 2))
+        number, page_count, zero_count, first, ask, checksum = HEADER.unpack_from(true)
+        HEADER.pack_into(true, 0, number, page_count, zero_count, first + 1, ask, checksum)
+        lane.say(bytes(true))
+        assert await lane.answer() == (0, Verdict.TORN)
+
+
 BAD_FRAMES = {
+    "end of a run out of range": (run_frame(PAGES - 1, 2), "page 300 is out of range"),
+    "all of a run out of range": (run_frame(2**32 - 2, 512), "page 4294967805 is out of range"),
     "page out of range": (frame(packed(PAGES)), "page 300 is out of range"),
     "zero page out of range": (frame(zeros=packed(2**32 - 1)), "page 4294967295 is out of range"),
     "too many pages": (frame(counts=(FRAME_PAGES_MAX + 1, 0)), "in one frame are too many"),

@@ -6,7 +6,6 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import direct_wire, protocol
-from ferry_agent.migration.direct_wire import ANSWER, HEADER, OPENING, Verdict
+from ferry_agent.migration.direct_wire import ANSWER, HEADER, OPENING, SCATTERED, Verdict
 from ferry_agent.migration.frames import NO_PAGES
 from ferry_agent.migration.ports import Wire
 from ferry_agent.migration.transports.lanes import LanePlan
@@ -29,8 +28,6 @@ WINDOW_FRAMES_MAX = 64
 
 ANSWER_EVERY_FRAMES = 8
 """A lane asks for an answer so often, or when it has nothing more to send: each wakes the event loop."""
-
-_NO_WORDS: NDArray[np.uint64] = np.empty(0, np.uint64)
 
 
 class Frame(NamedTuple):
@@ -46,8 +43,7 @@ Frames = SimpleQueue[Frame | None]
 """The next frames of all lanes: each takes one when it is done with another. None ends one lane's thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shipment:
+class Shipment(NamedTuple):
     """A frame that was sent."""
 
     sequence: int
@@ -60,6 +56,19 @@ class Shipment:
     def pages(self) -> int:
         """Pages that it names, zero ones too; none if the lane has added it for the sake of an answer."""
         return len(self.page_indices) + len(self.zero_indices)
+
+
+class _Look(NamedTuple):
+    """A frame's contents, as they were when they were hashed."""
+
+    first: int
+    """Of the run that the pages are, or SCATTERED."""
+    indices: bytes
+    """As they are sent."""
+    views: Sequence[memoryview]
+    zero_rows: NDArray[np.bool_] | None
+    """Which of the pages have turned out zero; None if none has."""
+    checksum: int
 
 
 class DirectLane:
@@ -165,56 +174,59 @@ class DirectLane:
             return self._frames.get_nowait()
         except Empty:
             if self._unasked:  # another lane has sent what came last, or all of it was zero
-                self._send(NO_PAGES, NO_PAGES, [], direct_wire.checksum_of(b"", b"", []))
+                self._send(NO_PAGES, NO_PAGES, self._look(NO_PAGES, NO_PAGES, in_place=True))
             return self._frames.get()
 
     def _ship(self, frame: Frame) -> bool:
         """Hash a frame and send it; False if all its pages were zero, and nobody needs to know."""
         pages, zeros, in_place = frame
-        views, zero_rows, checksum = self._look(pages, zeros, in_place)
-        if zero_rows.any():
-            pages, zeros = self._sent_pages.sift(pages, zeros, zero_rows)
-            views, _, checksum = self._look(pages, zeros, in_place)
+        look = self._look(pages, zeros, in_place)
+        if look.zero_rows is not None:
+            pages, zeros = self._sent_pages.sift(pages, zeros, look.zero_rows)
+            look = self._look(pages, zeros, in_place)
         if not len(pages) and not len(zeros):
             return False
-        self._sent_pages.note(pages, zeros)
-        self._send(pages, zeros, views, checksum)
+        run = slice(look.first, look.first + len(pages))
+        self._sent_pages.note(pages if look.first == SCATTERED else run, zeros)
+        self._send(pages, zeros, look)
         return True
 
-    def _send(self, pages: Indices, zeros: Indices, views: Sequence[memoryview], checksum: int) -> None:
-        indices = _packed(pages) + _packed(zeros)
-        size_bytes = HEADER.size + len(indices) + len(pages) * PAGE_SIZE
+    def _send(self, pages: Indices, zeros: Indices, look: _Look) -> None:
+        checksum = look.checksum
+        size_bytes = HEADER.size + len(look.indices) + len(pages) * PAGE_SIZE
         self.wire.pass_bytes_blocking(size_bytes)
         ask = self._unasked + 1 >= ANSWER_EVERY_FRAMES or self._frames.empty()
-        header = HEADER.pack(self._sequence, len(pages), len(zeros), ask, checksum)
+        header = HEADER.pack(self._sequence, len(pages), len(zeros), look.first, ask, checksum)
         if not self._sent:
             self._progress_at_s = self._loop.time()
         self._sent.append(Shipment(self._sequence, pages, zeros, checksum, size_bytes))
         self._sequence += 1
         self._unasked = 0 if ask else self._unasked + 1  # after, for the sake of `quiet`
         assert self._connection is not None
-        direct_wire.send_all(self._connection, [header + indices, *views])
+        direct_wire.send_all(self._connection, [header + look.indices, *look.views])
 
-    def _look(
-        self, pages: Indices, zeros: Indices, in_place: bool
-    ) -> tuple[list[memoryview], NDArray[np.bool_], int]:
-        """The contents where they lie, which pages are zero, and the checksum.
+    def _look(self, pages: Indices, zeros: Indices, in_place: bool) -> _Look:
+        """Name and hash pages, where they lie or copied.
 
         Zeros are looked for right after the hashing, while the pages are in the processor's cache.
         """
         runs = direct_wire.runs_of(pages)
+        first = runs[0][0] if len(runs) == 1 else SCATTERED
+        indices = _packed(zeros) if first != SCATTERED else _packed(pages) + _packed(zeros)
         if in_place and len(runs) <= direct_wire.RUNS_MAX:
             views = direct_wire.views_of(self._flat, runs)
         else:
             # Any mode but "raise" lets NumPy write into `out` without a buffer between.
             np.take(self._pages, pages, axis=0, out=self._gathered[: len(pages)], mode="clip")
             views = [self._gathered[: len(pages)].data.cast("B")] if len(pages) else []
-        checksum = direct_wire.checksum_of(_packed(pages), _packed(zeros), views)
-        heads = [self._words[first : first + count, 0] for first, count in runs]
-        zero_rows: NDArray[np.bool_] = (np.concatenate(heads) if heads else _NO_WORDS) == 0
-        if zero_rows.any():
-            zero_rows[zero_rows] = (self._words[pages[zero_rows]] == 0).all(axis=1)
-        return views, zero_rows, checksum
+        checksum = direct_wire.checksum_of(first, len(pages), indices, views)
+        run = slice(first, first + len(pages))
+        heads = self._words[pages if first == SCATTERED else run, 0]
+        if heads.all():
+            return _Look(first, indices, views, None, checksum)
+        zero_rows: NDArray[np.bool_] = heads == 0
+        zero_rows[zero_rows] = (self._words[pages[zero_rows]] == 0).all(axis=1)
+        return _Look(first, indices, views, zero_rows if zero_rows.any() else None, checksum)
 
     # --- on the event loop ----------------------------------------------------------------------------
 
@@ -263,4 +275,4 @@ class DirectLane:
 
 
 def _packed(indices: Indices) -> bytes:
-    return indices.astype("<u4").tobytes()
+    return indices.astype("<u4").tobytes() if len(indices) else b""

@@ -54,10 +54,11 @@ class SentPages:
             self.found_late += len(found)
         return pages[~zero_rows], np.concatenate((zeros, found[self.on_target[found]]))
 
-    def note(self, pages: Indices, zeros: Indices) -> None:
+    def note(self, pages: Indices | slice, zeros: Indices) -> None:
         """These are about to be sent."""
         self.on_target[pages] = True
-        self.on_target[zeros] = False
+        if len(zeros):
+            self.on_target[zeros] = False
 
 
 CloseLane = Callable[[int], Awaitable[int]]
