@@ -208,6 +208,7 @@ class OutgoingMoves:
     async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
         await attempt.sent.wait()
         figures = attempt.figures(command.first_quantum_at_s, command.hand_off)
-        # Beside each other: everything was sent, so nobody reads the memory any more.
-        await asyncio.gather(self._cancel(attempt), attempt.image.destroy())
+        # Everything was sent, so nobody reads the memory any more, and nobody needs to wait for the streams.
+        await attempt.image.destroy()
         self._submit(inputs.SourceGone(command.migration_id, figures))
+        await self._cancel(attempt)
