@@ -23,13 +23,11 @@ from ferry_types.errors import FerryError, Refusal, failed
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
 from ferry_wire.addresses import parse_address
 
-WINDOW_FRAMES_MAX = 128
+WINDOW_FRAMES_MAX = 64
 """Frames of all lanes that were given and not answered. They hold no copies of pages, only page numbers."""
 
-ANSWER_EVERY_FRAMES = 32
-"""A lane asks for an answer so often, or when it has nothing more to send: each wakes the event loop, which
-with one every 8 frames takes twice the processor time.
-Much less than the window, of which each of two lanes has half."""
+ANSWER_EVERY_FRAMES = 8
+"""A lane asks for an answer so often, or when it has nothing more to send: each wakes the event loop."""
 
 
 class Frame(NamedTuple):
