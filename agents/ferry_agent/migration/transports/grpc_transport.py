@@ -26,6 +26,8 @@ class GrpcTransport(ABC):
         self._due: deque[tuple[Indices, Indices]] = deque()
         """Pages and zero pages of frames that no living lane has yet."""
         self._changed = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        """Wakes whoever waits for a change, no later than when a lane has been silent for too long."""
         order, wires = parts.order, [parts.wire_of(plan.source_nic, plan.mtu) for plan in parts.lanes]
         self._lanes = [
             GrpcLane(plan, order, wire, self.tally, self._changed.set, self._on_death)
@@ -96,9 +98,9 @@ class GrpcTransport(ABC):
         while True:
             self._breakage.raise_if_broken()
             await self._replace_dead()
-            lane = min(self._living, key=lambda lane: len(lane.in_flight))
-            in_flight = sum(len(lane.in_flight) for lane in self._living)
-            if in_flight < protocol.IN_FLIGHT_FRAMES_MAX and lane.has_room:
+            in_flight = [len(lane.in_flight) for lane in self._lanes]
+            lane = self._lanes[in_flight.index(min(in_flight))]
+            if sum(in_flight) < protocol.IN_FLIGHT_FRAMES_MAX and lane.has_room:
                 return lane
             await self._change()
 
@@ -112,6 +114,7 @@ class GrpcTransport(ABC):
                 self._post(lane, *self._due.popleft())
             busy = [lane for lane in self._living if lane.in_flight]
             if not busy:
+                self._cancel_alarm()
                 return
             for lane in busy:
                 if lane.last_was_full:
@@ -124,21 +127,32 @@ class GrpcTransport(ABC):
 
     async def close(self) -> None:
         """End all lanes."""
+        self._cancel_alarm()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
 
     async def _change(self) -> None:
         """Wait until a lane makes progress or dies, if only of silence. Raises FerryError."""
         self._changed.clear()
-        overdue_at_s = min((lane.overdue_at_s for lane in self._living if lane.in_flight), default=None)
-        bound = asyncio.timeout_at(overdue_at_s)
-        try:
-            async with bound:
-                await self._changed.wait()
-        except TimeoutError:
-            if not bound.expired():
-                raise
+        if self._alarm is None:  # one for many waits: setting a timer takes longer than most of them
+            self._set_alarm()
+        await self._changed.wait()
+        if self._alarm is None:
             now_s = asyncio.get_running_loop().time()
             for lane in self._living:
                 if lane.in_flight and lane.overdue_at_s <= now_s:
                     lane.die(self._breakage.silent(protocol.ANSWER_S_MAX))
         self._breakage.raise_if_broken()
+
+    def _set_alarm(self) -> None:
+        overdue_at_s = min((lane.overdue_at_s for lane in self._living if lane.in_flight), default=None)
+        if overdue_at_s is not None:
+            self._alarm = asyncio.get_running_loop().call_at(overdue_at_s, self._ring)
+
+    def _cancel_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._changed.set()
