@@ -3,11 +3,11 @@
 
 PYTHON ?= python3
 # What `make test` and `make test-protobuf6` run, and with which options of pytest. Without TESTS: everything, first
-# what needs no processes of its own on all processors, then the rest one by one, because it watches the clock.
+# what bears company on all processors, then the rest one by one, because it watches the clock.
 TESTS ?=
 PYTEST_ARGS ?=
-PURE_TESTS := tests/unit tests/property tests/simulation
-PROCESS_TESTS := tests/contract tests/integration
+PARALLEL_TESTS := tests/unit tests/property tests/simulation tests/contract
+SERIAL_TESTS := tests/integration
 # Which seeds `make simulate` runs, and of which course: long (16 hosts, 200 VMs, ten minutes), short, rules,
 # votes or pair.
 SEEDS ?= 50
@@ -48,8 +48,8 @@ test-protobuf6: .venv-protobuf6/$(INSTALLED)
 	$(call run_tests,.venv-protobuf6)
 
 define run_tests
-	$(if $(TESTS),,$(1)/bin/python -m pytest --numprocesses auto --dist loadscope $(PYTEST_ARGS) $(PURE_TESTS))
-	$(1)/bin/python -m pytest $(PYTEST_ARGS) $(or $(TESTS),$(PROCESS_TESTS))
+	$(if $(TESTS),,$(1)/bin/python -m pytest --numprocesses auto --dist loadscope $(PYTEST_ARGS) $(PARALLEL_TESTS))
+	$(1)/bin/python -m pytest $(PYTEST_ARGS) $(or $(TESTS),$(SERIAL_TESTS))
 endef
 
 simulate: .venv/$(INSTALLED)
