@@ -1,10 +1,10 @@
 """The UDP port on which this host's guests answer echo requests.
 
 The event loop only reads requests and hands them on; a guest answers from its vCPU's thread, straight through
-the socket, so that nothing but the guest is measured. Where the host has a NIC of a network for clients, both
-pass it first. Of a guest that has moved away the port itself says
-where to; that is a hint, and no guest has answered. What is too long, malformed or for nobody is dropped:
-that is how a network treats it.
+the socket, so that nothing but the guest is measured. Where the host has a NIC of a network for clients,
+requests and answers pass it first. Of a guest that has moved away the port itself says where to; that is a
+hint, and no guest has answered. What is too long, malformed or for nobody is dropped: that is how a network
+treats it.
 """
 
 import asyncio

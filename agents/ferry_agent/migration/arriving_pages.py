@@ -26,6 +26,11 @@ class _Named(NamedTuple):
     """None if they are a run."""
     zeros: NDArray[np.uint32]
 
+    @property
+    def in_many_pieces(self) -> bool:
+        """Whether they are received aside, and scattered from there."""
+        return len(self.runs) > direct_wire.RUNS_MAX
+
 
 class _Taken(NamedTuple):
     """A frame whose pages were received."""
@@ -127,7 +132,7 @@ class ArrivingPages:
 
     def _write(self, named: _Named) -> list[memoryview]:
         """Receive contents where they belong, or aside if they are in too many pieces; where they are."""
-        if named.pages is not None and len(named.runs) > direct_wire.RUNS_MAX:
+        if named.pages is not None and named.in_many_pieces:
             views = [self._scattered[: len(named.pages)].data.cast("B")]
         else:
             views = direct_wire.views_of(self._flat, named.runs)
@@ -139,7 +144,7 @@ class ArrivingPages:
 
     def _finish(self, named: _Named) -> None:
         """The frame is whole."""
-        if named.pages is not None and len(named.runs) > direct_wire.RUNS_MAX:
+        if named.pages is not None and named.in_many_pieces:
             self._pages[named.pages] = self._scattered[: len(named.pages)]
             self._touched[named.pages] = True
         if len(named.zeros):
