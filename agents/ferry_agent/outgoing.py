@@ -17,6 +17,10 @@ from ferry_types.eras import RULES, Era, EraRules
 from ferry_types.errors import FerryError, failed, refused
 from ferry_types.messages import BeginOutgoing, MigrationProgress
 from ferry_types.migrations import HandOffTimes, MigrationFigures, MoveEstimate
+from ferry_wire.channels import IdleChannels
+
+IDLE_CHANNELS_MAX = 8
+"""Connections to peers that are kept between moves: two or three for each of a few hosts."""
 
 _log = structlog.get_logger("move")
 
@@ -101,7 +105,7 @@ class _Attempt:
 
     # --- the task ---------------------------------------------------------------------------------
 
-    async def run(self, rules: EraRules, wire_of: WireOf) -> None:
+    async def run(self, rules: EraRules, wire_of: WireOf, channels: IdleChannels) -> None:
         """Carry the attempt out, and report its failure, before or after the final copy."""
         migration_id = self.order.migration_id
         try:
@@ -110,6 +114,7 @@ class _Attempt:
                 self.image.memory,
                 self,
                 least_recently_used_first=rules.least_recently_used_first,
+                channels=channels,
                 wire_of=wire_of,
                 scale=self.image.scale,
             )
@@ -135,6 +140,7 @@ class OutgoingMoves:
         self._rack = rack
         self._failpoints = failpoints
         self._submit = submit
+        self._channels = IdleChannels(IDLE_CHANNELS_MAX)
         self._attempts: dict[str, _Attempt] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -147,7 +153,7 @@ class OutgoingMoves:
         self._attempts[order.migration_id] = attempt
         loop = asyncio.get_running_loop()
         attempt.tasks = {
-            loop.create_task(attempt.run(self.rules, self.wire_of)),
+            loop.create_task(attempt.run(self.rules, self.wire_of, self._channels)),
             loop.create_task(attempt.estimate()),
         }
 
@@ -192,6 +198,7 @@ class OutgoingMoves:
         for migration_id in list(self._attempts):
             self.stop(migration_id)
         await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._channels.close()
 
     def _end(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work)

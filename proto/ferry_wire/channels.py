@@ -61,6 +61,41 @@ def open_channel(address: str, options: Options = CONTROL_OPTIONS) -> grpc.aio.C
     return grpc.aio.insecure_channel(f"{scheme}{peer}", options=options)
 
 
+class IdleChannels:
+    """Channels that nobody uses just now, kept with their connections for whoever is next to need one.
+
+    Each has one user at a time, who takes it and puts it back; one whose connection is in doubt is closed
+    instead. A channel whose peer has gone meanwhile connects anew.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._idle: list[tuple[str, Options, grpc.aio.Channel]] = []
+
+    def take(self, address: str, options: Options = CONTROL_OPTIONS) -> grpc.aio.Channel:
+        """A channel to ``host:port``. Raises FerryError (malformed) if that is not well formed."""
+        for place, (peer, made_with, channel) in reversed(list(enumerate(self._idle))):
+            if (peer, made_with) == (address, options):
+                del self._idle[place]
+                return channel
+        return open_channel(address, options)
+
+    async def put_back(
+        self, channel: grpc.aio.Channel, address: str, options: Options = CONTROL_OPTIONS
+    ) -> None:
+        """The calls that it carried have ended. Beyond the limit, the longest unused is closed."""
+        self._idle.append((address, options, channel))
+        if len(self._idle) > self._limit:
+            _, _, channel = self._idle.pop(0)
+            await channel.close()
+
+    async def close(self) -> None:
+        """Close those that nobody uses."""
+        idle, self._idle = self._idle, []
+        for _, _, channel in idle:
+            await channel.close()
+
+
 class Channels:
     """Channels to peers that are asked now and then, one for each address; the longest unused go first."""
 

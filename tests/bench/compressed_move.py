@@ -32,6 +32,7 @@ from ferry_types.migrations import MigrationOptions, TransportOption
 from ferry_types.networks import Nic
 from ferry_types.workloads import Fill, FillSpec, resolve
 from ferry_wire.buffers import keep_freed_buffers
+from ferry_wire.channels import IdleChannels
 from ferry_wire.servers import create_server
 
 MOVE, TOKEN, VM, EPOCH = "move-1", "a-token", "vm1", 1
@@ -166,7 +167,9 @@ async def move(told: argparse.Namespace, fill: FillSpec) -> None:
     resident_bytes = _largest_resident_bytes()
     began_at_s, processor_began_s = time.monotonic(), time.process_time()
     wire_of = adapters(told.nic_rate).sending
-    attempt = OutgoingMove(order, memory, host, least_recently_used_first=True, wire_of=wire_of)
+    attempt = OutgoingMove(
+        order, memory, host, least_recently_used_first=True, channels=IdleChannels(0), wire_of=wire_of
+    )
     awaiting = await attempt.run()
     total_s = time.monotonic() - began_at_s
     figures = awaiting.figures(None)

@@ -28,6 +28,7 @@ from ferry_types.errors import FerryError, Refusal
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import BeginOutgoing, MigrationProgress
 from ferry_types.migrations import MigrationOptions, TransportOption
+from ferry_wire.channels import IdleChannels
 from ferry_wire.servers import create_server
 
 MIB = 2**20
@@ -185,7 +186,9 @@ async def test_a_busy_guest_arrives_whole_in_another_process(
     fill_with_text(memory)
     guest = WritingGuest(memory, pages_per_ms=10, working_set_pages=2048)
     order = order_to(target, blackout_allowed_s=0.02, option=option)
-    awaiting = await OutgoingMove(order, memory, guest, least_recently_used_first=True).run()
+    awaiting = await OutgoingMove(
+        order, memory, guest, least_recently_used_first=True, channels=IdleChannels(0)
+    ).run()
     outcome = await target.outcome()
     assert outcome[0] == "ready", outcome
     ready_at_s, state, digest = float(outcome[1]), outcome[2], outcome[3]
@@ -218,7 +221,7 @@ async def test_a_target_killed_or_frozen_while_pages_are_copied_costs_the_guest_
     monkeypatch.setattr(protocol, "ANSWER_S_MAX", 0.5)
     guest = WritingGuest(memory, pages_per_ms=10, working_set_pages=2048)
     order = order_to(target, blackout_allowed_s=0.0, pass_limit=100, option=option)
-    move = OutgoingMove(order, memory, guest, least_recently_used_first=True)
+    move = OutgoingMove(order, memory, guest, least_recently_used_first=True, channels=IdleChannels(0))
     struck = False
 
     async def strike(name: str) -> None:
@@ -249,7 +252,9 @@ async def test_a_source_that_gives_up_makes_the_target_drop_the_attempt(
             await asyncio.Event().wait()
 
     guest.reach = hold  # type: ignore[method-assign]
-    move = OutgoingMove(order_to(target), memory, guest, least_recently_used_first=True)
+    move = OutgoingMove(
+        order_to(target), memory, guest, least_recently_used_first=True, channels=IdleChannels(0)
+    )
     task = asyncio.create_task(move.run())
     await asyncio.wait_for(reached.wait(), DEADLINE_S)
     task.cancel()

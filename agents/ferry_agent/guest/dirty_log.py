@@ -21,6 +21,13 @@ PageIndex: TypeAlias = int | slice | NDArray[np.int64]
 """Pages by number: one, a run of them, or an array of any order, in which a number may come twice."""
 
 
+def as_run(rising: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Numbers that rise, none twice: as a slice if none is left out, which is several times as fast."""
+    if len(rising) and rising[-1] - rising[0] == len(rising) - 1:
+        return slice(int(rising[0]), int(rising[-1]) + 1)
+    return rising
+
+
 class DirtyLog:
     """One mark per page of a guest's memory. Any thread may mark; one thread at a time may take."""
 
@@ -60,7 +67,7 @@ class DirtyLog:
         return np.flatnonzero(self._marks.copy()).astype(np.int64, copy=False)
 
     def _clear(self, index: NDArray[np.int64]) -> None:
-        self._marks[index] = False
+        self._marks[as_run(index)] = False
         # A processor may load from a page before its own store to a mark is visible to the others. Taking
         # a lock is an atomic exchange, which lets no later load pass.
         with self._barrier:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ferry_agent.guest.dirty_log import as_run
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration.frames import NO_PAGES
 from ferry_agent.migration.transports.transport import PassKind, SentPages, Transport
@@ -43,20 +44,22 @@ class PageCopier:
         """All pages that the guest ever touched, for the first pass, in rising order; takes their marks."""
         chosen = self._memory.touched.copy()
         # Whatever the guest touches between these two lines is marked by now, or will be taken later.
-        chosen[self.take_dirty()] = True
+        chosen[as_run(self.take_dirty())] = True
         return np.flatnonzero(chosen)
 
     def least_recently_used_first(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The order of eras from 2012 on: pages in use come last, so that fewer are sent for nothing.
+        """Rising indices in the order of eras from 2012 on: pages in use come last, so that fewer are sent
+        for nothing.
 
         Sorting a million pages takes a tenth of a second: call it from a thread.
         """
-        return indices[np.argsort(self._memory.last_used[indices], kind="stable")]
+        order = np.argsort(self._memory.last_used[as_run(indices)], kind="stable")
+        return indices[order]
 
     def take_dirty(self) -> NDArray[np.int64]:
         """Pages written since their marks were last taken; clears the marks, so copy them afterwards."""
         indices = self._memory.dirty.take()
-        self._taken[indices] = True
+        self._taken[as_run(indices)] = True
         return indices
 
     def give_back(self) -> None:

@@ -20,7 +20,7 @@ from ferry_agent.migration.transports.lanes import LanePlan
 from ferry_types.errors import FerryError, failed
 from ferry_types.messages import BeginOutgoing
 from ferry_types.migrations import TransportOption
-from ferry_wire.channels import CONTROL_OPTIONS, open_channel
+from ferry_wire.channels import IdleChannels
 from ferry_wire.status import refusal_of
 
 # Quoted, because older releases of gRPC take no type arguments at run time.
@@ -32,11 +32,12 @@ _ControlCall: TypeAlias = (
 class SourceLink:
     """The control stream of one attempt. Methods that send raise FerryError with the breakage's reason."""
 
-    def __init__(self, order: BeginOutgoing, breakage: Breakage) -> None:
+    def __init__(self, order: BeginOutgoing, breakage: Breakage, channels: IdleChannels) -> None:
         self.breakage = breakage
         self.clock_offset_s = 0.0
         """Target's monotonic clock minus this machine's."""
         self._order = order
+        self._channels = channels
         self._channel: grpc.aio.Channel | None = None
         self._reader: asyncio.Task[None] | None = None
         self._closings: dict[int, asyncio.Future[int]] = {}
@@ -48,7 +49,7 @@ class SourceLink:
     ) -> migration_pb2.MigrationAccept:
         """Say hello, offer lanes, and compare clocks. Raises FerryError; ``close`` is due in any case."""
         async with self.breakage.opening():
-            self._channel = open_channel(self._order.target_address, CONTROL_OPTIONS)
+            self._channel = self._channels.take(self._order.target_address)
             self._control = migration_pb2_grpc.MigrationStub(self._channel).Control()
             hello = migration_pb2.MigrationHello(
                 protocol_version=protocol.PROTOCOL_VERSION,
@@ -139,11 +140,18 @@ class SourceLink:
 
     async def close(self) -> None:
         """End the stream. If the final copy was not sent, the target drops the attempt."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        if self._channel is not None:
+        if self._channel is None:
+            return
+        if self._reader is None:
             await self._channel.close()  # cancels the call that it carries
+            return
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        self._control.cancel()
+        if self.breakage.reason.done():
+            await self._channel.close()
+        else:
+            await self._channels.put_back(self._channel, self._order.target_address)
 
     async def _send(self, message: migration_pb2.ControlFromSource) -> None:
         async with self.breakage.answering():

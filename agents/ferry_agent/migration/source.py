@@ -35,6 +35,7 @@ from ferry_types.errors import FerryError, Refusal, failed, refused
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX
 from ferry_types.messages import BeginOutgoing, MigrationProgress
 from ferry_types.migrations import HandOffTimes, MigrationFigures
+from ferry_wire.channels import IdleChannels
 
 
 class AwaitingOutcome:
@@ -89,10 +90,11 @@ class OutgoingMove:
         *,
         least_recently_used_first: bool,
         boot_id: str | None = None,
+        channels: IdleChannels,
         wire_of: WireOf = unshaped,
         scale: Scale = UNSCALED,
     ) -> None:
-        """``scale``: in whose units progress, figures and explanations are."""
+        """``channels``: to peers, shared by all attempts. ``scale``: in whose units figures and reasons are."""
         self._order = order
         self._memory = memory
         self._host = host
@@ -100,10 +102,10 @@ class OutgoingMove:
         self._boot_id = machine_boot_id() if boot_id is None else boot_id
         self._policy = convergence.Policy.of(order.options)
         self._breakage = Breakage(order)
-        self._link = SourceLink(order, self._breakage)
+        self._link = SourceLink(order, self._breakage, channels)
         sent_pages = SentPages(memory.n_pages)
         self._transport = make_transport(
-            order, memory, sent_pages, self._breakage, wire_of, self._link.close_lane
+            order, memory, sent_pages, self._breakage, wire_of, self._link.close_lane, channels
         )
         self._copier = PageCopier(memory, self._transport, sent_pages)
         self._scale = scale

@@ -120,7 +120,12 @@ async def test_a_move_tells_progress_figures_and_reasons_in_emulated_units(image
     async with two_ends(image.memory) as ends:
         order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", ends.address, options)
         move = OutgoingMove(
-            order, image.memory, ends.source, least_recently_used_first=True, scale=image.scale
+            order,
+            image.memory,
+            ends.source,
+            least_recently_used_first=True,
+            channels=ends.channels,
+            scale=image.scale,
         )
         awaiting = await asyncio.wait_for(move.run(), 10)
         ends.awaiting.append(awaiting)

@@ -16,6 +16,7 @@ from ferry_types.errors import FerryError, Refusal, not_found
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import BeginOutgoing, MigrationProgress, Route
 from ferry_types.migrations import MigrationOptions, TransportOption
+from ferry_wire.channels import IdleChannels
 from ferry_wire.servers import create_server
 
 MOVE, TOKEN, VM, EPOCH = "move-1", "a-token", "vm1", 7
@@ -147,6 +148,7 @@ class Ends:
     option: TransportOption = TransportOption.TCPIP
     wire_of: WireOf = unshaped
     """Of the source."""
+    channels: IdleChannels = field(default_factory=lambda: IdleChannels(4))
     awaiting: list[AwaitingOutcome] = field(default_factory=list)
 
     async def streams_ended(self) -> None:
@@ -178,6 +180,7 @@ class Ends:
             self.source,
             least_recently_used_first=True,
             boot_id=boot_id,
+            channels=self.channels,
             wire_of=self.wire_of,
         )
         awaiting = await asyncio.wait_for(move.run(), DEADLINE_S)
@@ -212,6 +215,7 @@ async def two_ends(
     finally:
         for awaiting in ends.awaiting:
             await awaiting.close()
+        await ends.channels.close()
         await stop_once()
         memory.close()
         target.memory.close()

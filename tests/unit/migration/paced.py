@@ -123,7 +123,12 @@ async def move(ends: Ends, host: GuestHost, **options: int | bool) -> MigrationF
     order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", ends.address, choose(**options))
     wire = PacedWire()
     attempt = OutgoingMove(
-        order, ends.memory, host, least_recently_used_first=True, wire_of=lambda _nic_name, _mtu: wire
+        order,
+        ends.memory,
+        host,
+        least_recently_used_first=True,
+        channels=ends.channels,
+        wire_of=lambda _nic_name, _mtu: wire,
     )
     awaiting = await asyncio.wait_for(attempt.run(), DEADLINE_S)
     ends.awaiting.append(awaiting)

@@ -124,7 +124,9 @@ async def test_what_is_dirtied_while_the_hand_off_is_armed_counts_as_well(abort:
         ends.source.arm = arm  # type: ignore[method-assign]
         options = MigrationOptions(pass_limit=1, blackout_allowed_s=1e-9, abort_over_blackout=abort)
         order = BeginOutgoing(MOVE, TOKEN, VM, EPOCH, "node2", ends.address, options)
-        moving = OutgoingMove(order, ends.memory, ends.source, least_recently_used_first=True).run()
+        moving = OutgoingMove(
+            order, ends.memory, ends.source, least_recently_used_first=True, channels=ends.channels
+        ).run()
         if not abort:
             ends.awaiting.append(await asyncio.wait_for(moving, DEADLINE_S))
             return

@@ -14,6 +14,7 @@ from ferry_agent.migration.transports.tcpip import TcpipTransport
 from ferry_agent.migration.transports.transport import AttemptParts, CloseLane, SentPages, Transport
 from ferry_types.messages import BeginOutgoing
 from ferry_types.migrations import TransportOption
+from ferry_wire.channels import IdleChannels
 
 _TRANSPORTS: Final[Mapping[TransportOption, Callable[[AttemptParts], Transport]]] = {
     TransportOption.TCPIP: TcpipTransport,
@@ -30,11 +31,12 @@ def make_transport(
     breakage: Breakage,
     wire_of: WireOf,
     close_lane: CloseLane,
+    channels: IdleChannels,
 ) -> Transport:
     """The transport of an attempt, not yet connected. Without an option it goes by TCP/IP."""
     option = effective_option(order)
     lanes = plan_lanes(option, order.routes, order.target_address)
-    parts = AttemptParts(order, lanes, memory, sent_pages, breakage, wire_of, close_lane)
+    parts = AttemptParts(order, lanes, memory, sent_pages, breakage, wire_of, close_lane, channels)
     return _TRANSPORTS[option](parts)
 
 

@@ -17,7 +17,7 @@ from ferry_agent.migration.transports.lanes import LanePlan
 from ferry_agent.migration.transports.transport import Indices
 from ferry_types.errors import FerryError, Refusal, failed
 from ferry_types.messages import BeginOutgoing
-from ferry_wire.channels import BULK_OPTIONS, open_channel
+from ferry_wire.channels import BULK_OPTIONS, IdleChannels
 from ferry_wire.status import refusal_of
 
 BULK_METHOD = "/ferry.v1.Migration/Bulk"
@@ -54,6 +54,7 @@ class GrpcLane:
         order: BeginOutgoing,
         wire: Wire,
         tally: Tally,
+        channels: IdleChannels,
         on_change: Callable[[], None],
         on_death: Callable[[Refusal], None],
     ) -> None:
@@ -69,6 +70,7 @@ class GrpcLane:
         self._order = order
         self.wire = wire
         self._tally = tally
+        self._channels = channels
         self._on_change = on_change
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
@@ -82,7 +84,7 @@ class GrpcLane:
 
     def connect(self) -> None:
         """Begin to connect."""
-        self._channel = open_channel(self._plan.address, BULK_OPTIONS)
+        self._channel = self._channels.take(self._plan.address, BULK_OPTIONS)
         self._channel.get_state(try_to_connect=True)
 
     def open(self) -> None:
@@ -128,13 +130,18 @@ class GrpcLane:
             self._on_change()
 
     async def close(self) -> None:
-        """End the stream and its connection."""
+        """End the stream; a connection on which all has arrived is kept for the next attempt."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._unwritten.clear()
-        if self._channel is not None:
+        if self._channel is None:
+            return
+        if not self._tasks or self.dead is not None or self.in_flight:
             await self._channel.close()  # cancels the call that it carries
+        else:
+            self._bulk.cancel()
+            await self._channels.put_back(self._channel, self._plan.address, BULK_OPTIONS)
 
     # --- tasks ----------------------------------------------------------------------------------------
 

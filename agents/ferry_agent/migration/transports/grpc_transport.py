@@ -30,7 +30,7 @@ class GrpcTransport(ABC):
         """Wakes whoever waits for a change, no later than when a lane has been silent for too long."""
         order, wires = parts.order, [parts.wire_of(plan.source_nic, plan.mtu) for plan in parts.lanes]
         self._lanes = [
-            GrpcLane(plan, order, wire, self.tally, self._changed.set, self._on_death)
+            GrpcLane(plan, order, wire, self.tally, parts.channels, self._changed.set, self._on_death)
             for plan, wire in zip(parts.lanes, wires, strict=True)
         ]
         parts.breakage.reason.add_done_callback(lambda _reason: self._changed.set())

@@ -18,6 +18,7 @@ from ferry_agent.migration.tally import Tally
 from ferry_agent.migration.transports.lanes import LanePlan
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
 from ferry_types.messages import BeginOutgoing
+from ferry_wire.channels import IdleChannels
 
 Indices = NDArray[np.int64]
 
@@ -76,6 +77,7 @@ class AttemptParts:
     breakage: Breakage
     wire_of: WireOf
     close_lane: CloseLane
+    channels: IdleChannels
 
 
 class Transport(Protocol):
