@@ -45,6 +45,8 @@ class _Attempt:
         self.tasks: set[asyncio.Task[None]] = set()
         self.ended = False
         """Set when the core ends the attempt: from then on the guest is not its to pause."""
+        self._estimates = False
+        """Whether an estimate is being made, or is there."""
         self._estimate: MoveEstimate | None = None
         self._failpoints = failpoints
         self._submit = submit
@@ -52,7 +54,10 @@ class _Attempt:
     # --- SourceHost -------------------------------------------------------------------------------
 
     def report(self, progress: MigrationProgress) -> None:
-        """Pass progress on."""
+        """Pass progress on. With the first, an estimate is due: before, it would hold the first pages up."""
+        if not self._estimates:
+            self._estimates = True
+            self.tasks.add(asyncio.get_running_loop().create_task(self._make_estimate()))
         figures = self._with_estimate(progress.figures)
         self._submit(inputs.OutgoingProgress(replace(progress, figures=figures)))
 
@@ -96,8 +101,7 @@ class _Attempt:
     def _with_estimate(self, figures: MigrationFigures) -> MigrationFigures:
         return replace(figures, estimate=self._estimate)
 
-    async def estimate(self) -> None:
-        """Estimate the attempt, without holding it up: its copying may begin meanwhile."""
+    async def _make_estimate(self) -> None:
         if self.order.wire is not None:
             self._estimate = await asyncio.to_thread(
                 estimate_move, self.image, self.order.options, self.order.wire
@@ -152,10 +156,7 @@ class OutgoingMoves:
         attempt = _Attempt(order, image, self._failpoints, self._submit)
         self._attempts[order.migration_id] = attempt
         loop = asyncio.get_running_loop()
-        attempt.tasks = {
-            loop.create_task(attempt.run(self.rules, self.wire_of, self._channels)),
-            loop.create_task(attempt.estimate()),
-        }
+        attempt.tasks = {loop.create_task(attempt.run(self.rules, self.wire_of, self._channels))}
 
     def switch_over(self, migration_id: str) -> None:
         """The hand-off is armed: the attempt may pause its guest."""
