@@ -45,8 +45,8 @@ class _Attempt:
         self.tasks: set[asyncio.Task[None]] = set()
         self.ended = False
         """Set when the core ends the attempt: from then on the guest is not its to pause."""
-        self._estimates = False
-        """Whether an estimate is being made, or is there."""
+        self.estimating: asyncio.Task[None] | None = None
+        """Looks at guest memory, for a moment."""
         self._estimate: MoveEstimate | None = None
         self._failpoints = failpoints
         self._submit = submit
@@ -55,9 +55,9 @@ class _Attempt:
 
     def report(self, progress: MigrationProgress) -> None:
         """Pass progress on. With the first, an estimate is due: before, it would hold the first pages up."""
-        if not self._estimates:
-            self._estimates = True
-            self.tasks.add(asyncio.get_running_loop().create_task(self._make_estimate()))
+        if self.estimating is None:
+            self.estimating = asyncio.get_running_loop().create_task(self._make_estimate())
+            self.tasks.add(self.estimating)
         figures = self._with_estimate(progress.figures)
         self._submit(inputs.OutgoingProgress(replace(progress, figures=figures)))
 
@@ -215,6 +215,8 @@ class OutgoingMoves:
 
     async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
         await attempt.sent.wait()
+        if attempt.estimating is not None:
+            await asyncio.wait({attempt.estimating})
         figures = attempt.figures(command.first_quantum_at_s, command.hand_off)
         # Everything was sent, so nobody reads the memory any more, and nobody needs to wait for the streams.
         await attempt.image.destroy()
