@@ -140,18 +140,17 @@ class SourceLink:
 
     async def close(self) -> None:
         """End the stream. If the final copy was not sent, the target drops the attempt."""
-        if self._channel is None:
+        channel, self._channel = self._channel, None
+        if channel is None:
             return
-        if self._reader is None:
-            await self._channel.close()  # cancels the call that it carries
-            return
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-        self._control.cancel()
-        if self.breakage.reason.done():
-            await self._channel.close()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._reader is None or self.breakage.reason.done():
+            await channel.close()  # cancels the call that it carries
         else:
-            await self._channels.put_back(self._channel, self._order.target_address)
+            self._control.cancel()
+            await self._channels.put_back(channel, self._order.target_address)
 
     async def _send(self, message: migration_pb2.ControlFromSource) -> None:
         async with self.breakage.answering():

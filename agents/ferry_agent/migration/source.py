@@ -94,7 +94,7 @@ class OutgoingMove:
         wire_of: WireOf = unshaped,
         scale: Scale = UNSCALED,
     ) -> None:
-        """``channels``: to peers, shared by all attempts. ``scale``: in whose units figures and reasons are."""
+        """``channels``: to peers, of all attempts. ``scale``: in whose units figures and reasons are."""
         self._order = order
         self._memory = memory
         self._host = host

@@ -135,13 +135,14 @@ class GrpcLane:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._unwritten.clear()
-        if self._channel is None:
+        channel, self._channel = self._channel, None
+        if channel is None:
             return
         if not self._tasks or self.dead is not None or self.in_flight:
-            await self._channel.close()  # cancels the call that it carries
+            await channel.close()  # cancels the call that it carries
         else:
             self._bulk.cancel()
-            await self._channels.put_back(self._channel, self._plan.address, BULK_OPTIONS)
+            await self._channels.put_back(channel, self._plan.address, BULK_OPTIONS)
 
     # --- tasks ----------------------------------------------------------------------------------------
 
