@@ -161,9 +161,14 @@ class Receiver:
             self._loop.call_soon_threadsafe(self._check_if_all_here)
 
     async def _write(self, frame: CheckedFrame) -> None:
+        run = _run_of(frame)
+        if run is not None:
+            self._put(frame, run)
+            self._backed[run.start // _REGION_PAGES : -(-run.stop // _REGION_PAGES)] = True
+            return
         regions = frame.page_indices // _REGION_PAGES
-        if is_run(frame.page_indices) or self._backed[regions].all():
-            self._put(frame)
+        if self._backed[regions].all():
+            self._put(frame, None)
         else:
             # Scattered pages may each cost the kernel a huge page, 256 of them a second on a machine that
             # has to fetch memory from its hypervisor. Leases are renewed on this event loop meanwhile.
@@ -175,19 +180,17 @@ class Receiver:
         with self.gate.writing() as may:
             if not may:
                 raise FrameError("a frame came after the last one")
-            self._put(frame)
+            self._put(frame, _run_of(frame))
 
-    def _put(self, frame: CheckedFrame) -> None:
+    def _put(self, frame: CheckedFrame, run: slice | None) -> None:
         memory = self.slot.memory
         if len(frame.zero_indices):
             # Zeros for pages that were never touched would only cost memory.
             memory.pages[frame.zero_indices[memory.touched[frame.zero_indices]]] = 0
         # Touched before: these pages are not known to be zero any more, whatever becomes of the frame.
-        if is_run(frame.page_indices):
-            first = int(frame.page_indices[0])
-            stop = first + len(frame.page_indices)
-            memory.touched[first:stop] = True
-            memory.pages[first:stop] = frame.rows
+        if run is not None:
+            memory.touched[run] = True
+            memory.pages[run] = frame.rows
         elif len(frame.page_indices):
             memory.touched[frame.page_indices] = True
             memory.pages[frame.page_indices] = frame.rows
@@ -263,3 +266,11 @@ class Receiver:
             self.ended.set_result(None)
             self.on_end()
             self.gate.shut()
+
+
+def _run_of(frame: CheckedFrame) -> slice | None:
+    """The frame's pages if they rise by one each."""
+    if not is_run(frame.page_indices):
+        return None
+    first = int(frame.page_indices[0])
+    return slice(first, first + len(frame.page_indices))
