@@ -33,7 +33,7 @@ help:
 	@echo "make chaos           real processes killed, frozen and cut off in every phase of a move: half an hour"
 	@echo "make reference       the reference points of live migration, each with its figures: four minutes"
 	@echo "make check           stubs, ruff, mypy, import contracts"
-	@echo "make bench           live migration measured against its peers: 25 minutes; BENCH_ARGS='--only smb'"
+	@echo "make bench           live migration measured against its peers: 50 minutes; BENCH_ARGS='--only smb'"
 	@echo "make format          lets ruff format and fix the code"
 	@echo "make stubs           generates the stubs of proto/ferry/v1"
 	@echo "make clean           removes all that make has made, environments too"

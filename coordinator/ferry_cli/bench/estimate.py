@@ -36,6 +36,6 @@ def _group_s(group: Group) -> float:
         speed = min(speed, link_goodput_bytes_per_s(rate))
     run_s = _RUN_S + _FILL_S_PER_BYTE * memory_bytes + memory_bytes / speed
     if settles(question, compared=group.is_compared):
-        run_s += SETTLE_S
+        run_s += 2 * SETTLE_S  # before free memory is warmed, and after
     trials = _TRIALS * sum(peer in _TRIED_PEERS for peer in group.peers)
     return run_s * (group.runs * (len(group.options) + len(group.peers)) + trials)
