@@ -16,8 +16,8 @@ from ferry_agent.migration.frames import (
     check,
     compressed_frame,
     frame_checksum,
-    is_run,
     plain_frame,
+    run_of,
     zero_pages,
 )
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
@@ -190,5 +190,6 @@ def test_zero_pages_are_those_without_a_byte(blank: set[int], inner: set[int], c
 
 @given(indices=st.lists(st.integers(0, 10), max_size=6))
 def test_a_run_rises_by_one(indices: list[int]) -> None:
-    expected = bool(indices) and indices == list(range(indices[0], indices[0] + len(indices)))
-    assert is_run(np.array(indices, np.int64)) == expected
+    rises = bool(indices) and indices == list(range(indices[0], indices[0] + len(indices)))
+    expected = slice(indices[0], indices[0] + len(indices)) if rises else None
+    assert run_of(np.array(indices, np.int64)) == expected

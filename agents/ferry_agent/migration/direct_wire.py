@@ -31,7 +31,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ferry_agent.migration.frames import is_run
+from ferry_agent.migration.frames import run_of
 from ferry_types.limits import PAGE_SIZE
 
 MAGIC = b"ferry-d2"
@@ -64,8 +64,9 @@ class Verdict(IntEnum):
 
 def runs_of(indices: Indices) -> list[tuple[int, int]]:
     """Stretches of pages that rise by one each, as (first, number of pages), in the given order."""
-    if is_run(indices):
-        return [(int(indices[0]), len(indices))]
+    run = run_of(indices)
+    if run is not None:
+        return [(run.start, len(indices))]
     if len(indices) == 0:
         return []
     numbers = indices.astype(np.int64, copy=False)

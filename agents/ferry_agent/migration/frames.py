@@ -47,6 +47,8 @@ class CheckedFrame:
     """A frame that passed every check: indices are below the page count, ``rows`` is (n, 4096) uint8."""
 
     page_indices: NDArray[np.uint32]
+    place: slice | NDArray[np.uint32]
+    """Where ``rows`` belong: the page indices, as a slice if they are a run."""
     rows: NDArray[np.uint8]
     zero_indices: NDArray[np.uint32]
     checksum: int
@@ -89,9 +91,9 @@ class FrameBuilder:
         return rows, _zero_copies(rows)
 
     def _gather(self, page_indices: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
-        if is_run(page_indices):
-            first = int(page_indices[0])
-            np.copyto(rows, self._pages[first : first + len(rows)])
+        run = run_of(page_indices)
+        if run is not None:
+            np.copyto(rows, self._pages[run])
         else:
             # Any mode but "raise" lets NumPy write into `out` without a buffer between.
             np.take(self._pages, page_indices, axis=0, out=rows, mode="clip")
@@ -176,12 +178,13 @@ def zero_pages(words: NDArray[np.uint64], page_indices: NDArray[np.int64]) -> ND
     """
     if len(page_indices) == 0:
         return np.zeros(0, np.bool_)
-    if is_run(page_indices):
-        return _zero_rows(words[page_indices[0] : page_indices[0] + len(page_indices)])
+    run = run_of(page_indices)
+    if run is not None:
+        return _zero_rows(words[run])
     breaks = np.flatnonzero(np.diff(page_indices) != 1) + 1
     if len(breaks) <= len(page_indices) // _RUN_PAGES_MIN:
         runs = np.split(page_indices, breaks)
-        return np.concatenate([_zero_rows(words[run[0] : run[0] + len(run)]) for run in runs])
+        return np.concatenate([_zero_rows(words[each[0] : each[0] + len(each)]) for each in runs])
     # A page in use mostly shows it at its head; the rest is read only of those that do not.
     zero: NDArray[np.bool_] = words[page_indices, 0] == 0
     zero[zero] = np.bitwise_or.reduce(words[page_indices[zero]], axis=1) == 0
@@ -208,14 +211,16 @@ def _is_zero(rows: NDArray[np.uint64]) -> bool:
     return not rows[::_PROBE_EVERY_PAGES, 0].any() and np.bitwise_or.reduce(rows, axis=None) == 0
 
 
-def is_run(indices: NDArray[np.int64] | NDArray[np.uint32]) -> bool:
-    """Whether indices rise by one each: such pages are one slice, faster than picking them out."""
+def run_of(indices: NDArray[np.int64] | NDArray[np.uint32]) -> slice | None:
+    """Indices that rise by one each as a slice, faster than picking them out; None of others, and of none."""
     if len(indices) == 0:
-        return False
+        return None
     first, stop = int(indices[0]), int(indices[-1]) + 1
     if stop - first != len(indices):
-        return False
-    return np.arange(first, stop, dtype=indices.dtype).tobytes() == indices.tobytes()
+        return None
+    if np.arange(first, stop, dtype=indices.dtype).tobytes() != indices.tobytes():
+        return None
+    return slice(first, stop)
 
 
 def check(frame: PageFrame, *, sequence: int, pages_in_memory: int) -> CheckedFrame:
@@ -239,7 +244,9 @@ def check(frame: PageFrame, *, sequence: int, pages_in_memory: int) -> CheckedFr
         raise FrameError(f"the checksum of frame {sequence} does not match its contents")
     contents = frame.payload if frame.lz4_checksum is None else _decompressed(frame, raw_bytes)
     rows = np.frombuffer(contents, np.uint8).reshape(-1, PAGE_SIZE)
-    return CheckedFrame(page_indices, rows, zero_indices, frame.checksum)
+    run = run_of(page_indices)
+    place = page_indices if run is None else run
+    return CheckedFrame(page_indices, place, rows, zero_indices, frame.checksum)
 
 
 def _decompressed(frame: PageFrame, raw_bytes: int) -> bytes:

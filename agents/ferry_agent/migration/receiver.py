@@ -20,7 +20,7 @@ import numpy as np
 
 from ferry.v1 import migration_pb2
 from ferry_agent.migration.frame_codec import FrameError, decode
-from ferry_agent.migration.frames import CheckedFrame, check, is_run
+from ferry_agent.migration.frames import CheckedFrame, check
 from ferry_agent.migration.ports import IncomingSlot, TargetHost, Wire
 from ferry_agent.migration.write_gate import WriteGate
 from ferry_types.errors import FerryError, Refusal, failed, refused
@@ -161,14 +161,9 @@ class Receiver:
             self._loop.call_soon_threadsafe(self._check_if_all_here)
 
     async def _write(self, frame: CheckedFrame) -> None:
-        run = _run_of(frame)
-        if run is not None:
-            self._put(frame, run)
-            self._backed[run.start // _REGION_PAGES : -(-run.stop // _REGION_PAGES)] = True
-            return
         regions = frame.page_indices // _REGION_PAGES
-        if self._backed[regions].all():
-            self._put(frame, None)
+        if isinstance(frame.place, slice) or self._backed[regions].all():
+            self._put(frame)
         else:
             # Scattered pages may each cost the kernel a huge page, 256 of them a second on a machine that
             # has to fetch memory from its hypervisor. Leases are renewed on this event loop meanwhile.
@@ -180,20 +175,16 @@ class Receiver:
         with self.gate.writing() as may:
             if not may:
                 raise FrameError("a frame came after the last one")
-            self._put(frame, _run_of(frame))
+            self._put(frame)
 
-    def _put(self, frame: CheckedFrame, run: slice | None) -> None:
+    def _put(self, frame: CheckedFrame) -> None:
         memory = self.slot.memory
         if len(frame.zero_indices):
             # Zeros for pages that were never touched would only cost memory.
             memory.pages[frame.zero_indices[memory.touched[frame.zero_indices]]] = 0
         # Touched before: these pages are not known to be zero any more, whatever becomes of the frame.
-        if run is not None:
-            memory.touched[run] = True
-            memory.pages[run] = frame.rows
-        elif len(frame.page_indices):
-            memory.touched[frame.page_indices] = True
-            memory.pages[frame.page_indices] = frame.rows
+        memory.touched[frame.place] = True
+        memory.pages[frame.place] = frame.rows
 
     @staticmethod
     async def _finished(work: asyncio.Future[_Result]) -> _Result:
@@ -266,11 +257,3 @@ class Receiver:
             self.ended.set_result(None)
             self.on_end()
             self.gate.shut()
-
-
-def _run_of(frame: CheckedFrame) -> slice | None:
-    """The frame's pages if they rise by one each."""
-    if not is_run(frame.page_indices):
-        return None
-    first = int(frame.page_indices[0])
-    return slice(first, first + len(frame.page_indices))

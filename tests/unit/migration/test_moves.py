@@ -8,7 +8,6 @@ import threading
 import time
 from typing import Any
 
-import grpc.aio
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from tests.unit.migration import ends as two
 from tests.unit.migration.ends import (
     DEADLINE_S,
     MOVE,
-    TOKEN,
     Ends,
     guest_writes,
     random_memory,
@@ -33,8 +31,7 @@ from ferry_agent.migration.transports.transport import SentPages
 from ferry_types.errors import ErrorCode, FerryError, failed, refused
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX, PAGE_SIZE
 from ferry_types.messages import MigrationProgress
-from ferry_types.migrations import TransportOption, lane_count
-from ferry_wire import channels
+from ferry_types.migrations import TransportOption
 
 PAGES = 2000
 
@@ -279,29 +276,7 @@ async def test_pages_in_use_come_last_in_the_first_pass() -> None:
         assert_equal(ends)
         copier = PageCopier(memory, None, SentPages(4))  # type: ignore[arg-type] # ordering sends nothing
         assert copier.least_recently_used_first(np.arange(4)).tolist() == [1, 3, 0, 2]
-
-
-async def test_the_next_attempt_finds_connections_but_not_those_of_a_failure(
-    option: TransportOption, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-
-    def open_and_count(address: str, options: channels.Options) -> grpc.aio.Channel:
-        opened.append(address)
-        return open_channel(address, options)
-
-    open_channel = channels.open_channel
-    monkeypatch.setattr(channels, "open_channel", open_and_count)
-    async with two_ends(random_memory(PAGES)) as ends:
-        connections = []
-        for token in (TOKEN, TOKEN, "guessed", TOKEN):
-            ends.target.outcome, ends.source.paused = asyncio.get_running_loop().create_future(), False
-            with contextlib.suppress(MoveFailed):
-                await (await ends.move(token=token)).close()
-                await ends.streams_ended()
-            connections.append(len(opened))
-        each = 1 if option is TransportOption.DIRECT else 1 + lane_count(option, 1)
-        assert connections == [each, each, each, 2 * each]
+        assert copier.least_recently_used_first(np.array([0, 2, 3])).tolist() == [3, 0, 2]
 
 
 async def test_between_machines_the_clocks_are_compared() -> None:

@@ -127,11 +127,11 @@ class DirectLane:
 
     async def open(self, port: int, secret: bytes) -> None:
         """Connect to a port of the route's host, and prove the secret. Raises FerryError, OSError."""
-        host = parse_address(self._plan.address)
-        if host.ip is None:
-            found = await self._loop.getaddrinfo(host.host, port, type=socket.SOCK_STREAM)
+        peer = parse_address(self._plan.address)
+        if peer.ip is None:
+            found = await self._loop.getaddrinfo(peer.host, port, type=socket.SOCK_STREAM)
         else:  # without the thread that a name takes
-            found = socket.getaddrinfo(host.host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            found = socket.getaddrinfo(peer.host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         family, _, _, _, address = found[0]
         connection = self._connection = socket.socket(family, socket.SOCK_STREAM)
         connection.setblocking(False)
