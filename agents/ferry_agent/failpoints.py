@@ -89,6 +89,10 @@ class Failpoints:
             for name, switch in self._switches.items()
         )
 
+    def is_set(self, name: str) -> bool:
+        """Whether something will happen when it is reached."""
+        return self._switches[name].action is not Action.OFF
+
     async def reach(self, name: str) -> None:
         """Pass a failpoint, or have happen what it is switched to. Raises FerryError for ``error``."""
         if not self.enabled:

@@ -90,6 +90,10 @@ class _Attempt:
         """Pass a failpoint."""
         await self._failpoints.reach(name)
 
+    def is_set(self, failpoint: str) -> bool:
+        """Whether reaching it will do more than pass it."""
+        return self._failpoints.is_set(failpoint)
+
     # --- figures ----------------------------------------------------------------------------------
 
     def figures(self, first_quantum_at_s: float, hand_off: HandOffTimes | None) -> MigrationFigures:

@@ -129,6 +129,17 @@ def decide(
     return Decision(Action.CONTINUE, f"pass {last.index + 1} follows: {left} {needed}{slowed}", percent)
 
 
+def is_switch_near(dirty_pages: int, rate_bytes_per_s: float, policy: Policy) -> bool:
+    """Whether the pass whose last pages are travelling will most likely be the one to switch after.
+
+    The guest writes on until they have arrived: half of what is allowed is left for that.
+    """
+    if policy.is_choosy:
+        return False
+    copy_s = copy_time_s(dirty_pages, rate_bytes_per_s)
+    return dirty_pages == 0 or (copy_s is not None and copy_s <= policy.blackout_allowed_s / 2)
+
+
 def next_throttle_percent(history: Sequence[PassFigures]) -> int:
     """By how much to slow the guest after the last pass of ``history`` (at least one).
 

@@ -136,6 +136,9 @@ class Source:
         if name == "source.connecting":
             self.began = (self._vcpu.steps, time.monotonic())
 
+    def is_set(self, _failpoint: str) -> bool:
+        return False
+
     def steps_per_s(self) -> float:
         return (self.ended[0] - self.began[0]) / (self.ended[1] - self.began[1])
 

@@ -155,6 +155,9 @@ class WritingGuest:
     async def reach(self, name: str) -> None:
         """No failpoints here."""
 
+    def is_set(self, _failpoint: str) -> bool:
+        return False
+
 
 @pytest.fixture
 def memory() -> Iterator[GuestMemory]:

@@ -47,6 +47,12 @@ class DirtyLog:
         The caller copies the pages only afterwards, and gives the marks back if the copies are lost.
         """
         found = self._find()
+        self._clear(as_run(found))
+        return found
+
+    def take_all(self) -> NDArray[np.bool_]:
+        """``take`` where most pages are marked: as a mask (n_pages,), several times as fast then."""
+        found = self._marks.copy()
         self._clear(found)
         return found
 
@@ -66,8 +72,8 @@ class DirtyLog:
         # From a snapshot: nonzero() counts first, and fails if marks are set before it has collected them.
         return np.flatnonzero(self._marks.copy()).astype(np.int64, copy=False)
 
-    def _clear(self, index: NDArray[np.int64]) -> None:
-        self._marks[as_run(index)] = False
+    def _clear(self, index: slice | NDArray[np.int64] | NDArray[np.bool_]) -> None:
+        self._marks[index] = False
         # A processor may load from a page before its own store to a mark is visible to the others. Taking
         # a lock is an atomic exchange, which lets no later load pass.
         with self._barrier:

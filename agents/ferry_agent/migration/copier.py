@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ferry_agent.guest.dirty_log import as_run
 from ferry_agent.guest.memory import GuestMemory
+from ferry_agent.migration import page_order
 from ferry_agent.migration.frames import NO_PAGES
+from ferry_agent.migration.page_order import PageOrder
+from ferry_agent.migration.tally import Tally
 from ferry_agent.migration.transports.transport import PassKind, SentPages, Transport
 from ferry_agent.migration.zero_search import ZeroSearch
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX
@@ -40,49 +42,66 @@ class PageCopier:
         self._taken = np.zeros(len(memory.pages), np.bool_)
         """Marks that this attempt has taken."""
 
-    def take_touched(self) -> NDArray[np.int64]:
-        """All pages that the guest ever touched, for the first pass, in rising order; takes their marks."""
+    def take_touched(self, *, least_recently_used_first: bool) -> PageOrder:
+        """All pages that the guest ever touched, for the first pass; takes their marks. For a thread."""
         chosen = self._memory.touched.copy()
         # Whatever the guest touches between these two lines is marked by now, or will be taken later.
-        chosen[as_run(self.take_dirty())] = True
-        return np.flatnonzero(chosen)
+        taken = self._memory.dirty.take_all()
+        self._taken |= taken
+        chosen |= taken
+        if least_recently_used_first:
+            return page_order.least_recently_used_first(chosen, self._memory.last_used)
+        return page_order.rising(chosen)
 
-    def least_recently_used_first(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rising indices in the order of eras from 2012 on: pages in use come last, so that fewer are sent
-        for nothing.
-
-        Sorting a million pages takes a tenth of a second: call it from a thread.
-        """
-        order = np.argsort(self._memory.last_used[as_run(indices)], kind="stable")
-        return indices[order]
-
-    def take_dirty(self) -> NDArray[np.int64]:
+    def take_dirty(self) -> PageOrder:
         """Pages written since their marks were last taken; clears the marks, so copy them afterwards."""
         indices = self._memory.dirty.take()
         self._taken[as_run(indices)] = True
-        return indices
+        return page_order.as_they_stand(indices)
 
     def give_back(self) -> None:
         """Mark again every page whose mark this attempt took."""
         self._memory.dirty.give_back(np.flatnonzero(self._taken))
 
-    def look_at(self, indices: NDArray[np.int64]) -> ZeroSearch:
+    def look_at(self, pages: PageOrder) -> ZeroSearch:
         """Begin to look for zero pages among these, whose marks are taken, for ``copy``."""
         probe = not self._sent_pages.found_late  # in the pass before
         self._sent_pages.found_late = 0
-        return ZeroSearch(self._memory.words, indices, probe=probe)
+        return ZeroSearch(self._memory.words, pages, probe=probe)
 
-    async def copy(self, kind: PassKind, search: ZeroSearch, on_progress: Callable[[int], None]) -> Copied:
-        """Send these pages in their order; ``on_progress`` is told how many are done. Raises FerryError.
+    async def copy(
+        self,
+        kind: PassKind,
+        search: ZeroSearch,
+        on_progress: Callable[[int], None],
+        on_sent: Callable[[], None],
+    ) -> Copied:
+        """Send these pages in their order, and return once the target has checked and written them.
 
-        Returns once the target has checked and written them; of the last copy, once it has or will.
+        ``on_progress`` is told how many are done, ``on_sent`` that all are and the last still travel. Raises
+        FerryError.
         """
+        before = self._begin(kind)
+        zero_count = await self._send_all(search, on_progress)
+        on_sent()
+        await self._transport.settle()
+        return self._copied(search, zero_count, before)
+
+    async def copy_last(self, search: ZeroSearch) -> Copied:
+        """Send these pages in the pause; the target has them or will. Raises FerryError."""
         if search.page_count == 0:
             return NOTHING_COPIED  # in the pause of an idle guest every turn of the event loop counts
-        tally, before = self._transport.tally, replace(self._transport.tally)
+        before = self._begin(PassKind.LAST)
+        zero_count = await self._send_all(search, lambda _pages_done: None)
+        await self._transport.settle_last()
+        return self._copied(search, zero_count, before)
+
+    def _begin(self, kind: PassKind) -> Tally:
         self._transport.begin_pass(kind)
-        zero_count = await self._send_all(search, on_progress)
-        await (self._transport.settle_last() if kind is PassKind.LAST else self._transport.settle())
+        return replace(self._transport.tally)
+
+    def _copied(self, search: ZeroSearch, zero_count: int, before: Tally) -> Copied:
+        tally = self._transport.tally
         zero_count += self._sent_pages.found_late
         return Copied(
             pages_sent=search.page_count - zero_count,

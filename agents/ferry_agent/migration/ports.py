@@ -107,6 +107,9 @@ class SourceHost(Protocol):
     async def reach(self, name: str) -> None:
         """Pass a failpoint. Raises FerryError if it is switched to do so."""
 
+    def is_set(self, failpoint: str) -> bool:
+        """Whether reaching it will do more than pass it."""
+
 
 @dataclass(frozen=True, slots=True)
 class IncomingSlot:

@@ -11,16 +11,12 @@ keeps the streams open, and who owns the VM is no longer for the source to say.
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration.breakage import Breakage
 from ferry_agent.migration.clocks import machine_boot_id
-from ferry_agent.migration.copier import Copied, PageCopier
+from ferry_agent.migration.copier import PageCopier
 from ferry_agent.migration.digest import memory_digest
 from ferry_agent.migration.figures import MoveRecord
 from ferry_agent.migration.link import SourceLink
@@ -116,6 +112,7 @@ class OutgoingMove:
         self._final_permitted = False
         self._reported_at_s = 0.0
         self._throttle_percent = 0
+        self._arming: asyncio.Task[None] | None = None
 
     async def run(self) -> AwaitingOutcome:
         """Copy, pause and send the final copy; returns once that is on its way.
@@ -131,6 +128,7 @@ class OutgoingMove:
                 await self._hand_over_unless_broken()
             finally:
                 self._throttle(0)
+                await self._stop_arming()
         except FerryError as error:
             await self._abandon()
             raise MoveFailed(error.refusal) from error
@@ -170,8 +168,9 @@ class OutgoingMove:
 
     async def _hand_over(self) -> None:
         await self._copy_while_running()
-        await self._host.reach("source.arming")
-        await self._host.arm(self._order.migration_id)
+        self._begin_to_arm()
+        assert self._arming is not None
+        await self._arming
         await self._copy_while_armed()
         await self._link.rouse()
         self._record.paused_at_s = await self._host.pause()
@@ -189,6 +188,19 @@ class OutgoingMove:
             await self._send_end(device_state)
         except FerryError as error:
             self._breakage.break_off(error.refusal)
+
+    def _begin_to_arm(self) -> None:
+        if self._arming is None:
+            self._arming = asyncio.create_task(self._arm())
+
+    async def _arm(self) -> None:
+        await self._host.reach("source.arming")
+        await self._host.arm(self._order.migration_id)
+
+    async def _stop_arming(self) -> None:
+        if self._arming is not None:
+            self._arming.cancel()
+            await asyncio.gather(self._arming, return_exceptions=True)
 
     async def _send_end(self, device_state: bytes) -> None:
         self._record.final_sent_at_s = time.monotonic()  # before: the target may have it sooner than we go on
@@ -211,13 +223,10 @@ class OutgoingMove:
         self._stop_copying(decision)
 
     async def _look_at_touched(self) -> ZeroSearch:
-        def choose() -> NDArray[np.int64]:
-            indices = self._copier.take_touched()
-            if self._least_recently_used_first:
-                indices = self._copier.least_recently_used_first(indices)
-            return indices
-
-        return self._copier.look_at(await asyncio.to_thread(choose))
+        pages = await asyncio.to_thread(
+            self._copier.take_touched, least_recently_used_first=self._least_recently_used_first
+        )
+        return self._copier.look_at(pages)
 
     async def _copy_while_armed(self) -> None:
         """Copy once more if arming took so long that too much is dirty again, or more often if told to."""
@@ -262,7 +271,16 @@ class OutgoingMove:
                 copied_bytes = self._scale.emulated(tally.bytes_copied - bytes_before)
                 self._report(pass_index, pages_done, search.page_count, copied_bytes / (now_s - began_at_s))
 
-        copied = await self._copy(kind, search, on_progress)
+        def on_sent() -> None:
+            """Arm while the last frames travel, if this will have been the last pass."""
+            rate = self._record.rate_bytes_per_s
+            rate = rate or self._scale.emulated(tally.bytes_copied) / (time.monotonic() - began_at_s)
+            is_near = convergence.is_switch_near(self._dirty_pages(), rate, self._policy)
+            if is_near and not self._host.is_set("source.copying"):
+                self._begin_to_arm()
+
+        copied = await self._copier.copy(kind, search, on_progress, on_sent)
+        self._record.compression = self._transport.explanation()
         self._record.add_pass(
             copied, time.monotonic() - began_at_s, self._memory.dirty.count(), self._throttle_percent
         )
@@ -270,15 +288,11 @@ class OutgoingMove:
 
     async def _copy_last(self, paused_at_s: float) -> None:
         search = self._copier.look_at(self._copier.take_dirty())
-        copied = await self._copy(PassKind.LAST, search, lambda _pages_done: None)
+        copied = await self._copier.copy_last(search)
+        self._record.compression = self._transport.explanation()
         dirty_pages = self._memory.dirty.count()
         assert dirty_pages == 0, f"{dirty_pages} pages were dirtied after the pause"
         self._record.set_final(copied, time.monotonic() - paused_at_s)
-
-    async def _copy(self, kind: PassKind, search: ZeroSearch, on_progress: Callable[[int], None]) -> Copied:
-        copied = await self._copier.copy(kind, search, on_progress)
-        self._record.compression = self._transport.explanation()
-        return copied
 
     def _report(self, pass_index: int, pages_done: int, pages_total: int, rate_bytes_per_s: float) -> None:
         """Pages are real ones, the rate is emulated."""

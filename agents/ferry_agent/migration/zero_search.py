@@ -3,14 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferry_agent.migration.frames import zero_pages
-
-LOOK_PAGES = 16384
-"""Pages looked at in one go: 64 MiB, two milliseconds of a fast memory's bandwidth."""
+from ferry_agent.migration.page_order import Indices, Mask, PageOrder
 
 LOOKS_AHEAD = 2
 """Batches looked at beside each other, each in a thread: one thread alone does not use all of the bandwidth
@@ -22,9 +21,6 @@ LOOK_INLINE_PAGES_MAX = 512
 PROBE_EVERY_PAGES = 64
 """If none of these pages is zero at its head, hardly any page is: those few show once they are copied."""
 
-Indices = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-
 
 class ZeroSearch:
     """One pass's pages in batches, in the order of the pass. The first are looked at from the start.
@@ -33,11 +29,11 @@ class ZeroSearch:
     event loop; NumPy lets go of the interpreter, so that leases are renewed meanwhile.
     """
 
-    def __init__(self, words: NDArray[np.uint64], indices: Indices, *, probe: bool) -> None:
+    def __init__(self, words: NDArray[np.uint64], pages: PageOrder, *, probe: bool) -> None:
         """``words`` is memory as (n, 512) uint64; ``probe``: a glance may show that pages are not zero."""
-        self.page_count = len(indices)
+        self.page_count = pages.page_count
         self._words = words
-        self._rest = indices
+        self._rest = pages.batches
         self._probe = probe
         self._ahead: deque[tuple[Indices, Awaitable[Mask]]] = deque()
         self._look_ahead()
@@ -56,8 +52,7 @@ class ZeroSearch:
         self._probe = False
 
     def _look_ahead(self) -> None:
-        while len(self._ahead) < LOOKS_AHEAD and len(self._rest):
-            batch, self._rest = self._rest[:LOOK_PAGES], self._rest[LOOK_PAGES:]
+        for batch in islice(self._rest, LOOKS_AHEAD - len(self._ahead)):
             self._ahead.append((batch, self._look_at(batch)))
 
     def _look_at(self, batch: Indices) -> Awaitable[Mask]:

@@ -51,6 +51,9 @@ class Failpoints:
         if hook is not None and (waiting := hook()) is not None:
             await waiting
 
+    def is_set(self, failpoint: str) -> bool:
+        return failpoint in self.hooks
+
 
 class Source(Failpoints):
     """A host whose guest writes only where a test says so."""

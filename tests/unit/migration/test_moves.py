@@ -24,10 +24,11 @@ from ferry.v1 import migration_pb2
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import protocol, source
 from ferry_agent.migration.copier import Copied, PageCopier
+from ferry_agent.migration.page_order import PageOrder, as_they_stand, rising
 from ferry_agent.migration.ports import MoveFailed
 from ferry_agent.migration.receiver import Receiver
 from ferry_agent.migration.target import MigrationServicer
-from ferry_agent.migration.transports.transport import SentPages
+from ferry_agent.migration.zero_search import ZeroSearch
 from ferry_types.errors import ErrorCode, FerryError, failed, refused
 from ferry_types.limits import DEVICE_STATE_BYTES_MAX, PAGE_SIZE
 from ferry_types.messages import MigrationProgress
@@ -73,8 +74,8 @@ async def test_an_idle_guest_arrives_page_by_page(option: TransportOption) -> No
     assert ends.source.reports[-1].pages_done == PAGES
     assert ends.source.reached == [
         "source.connecting",
+        "source.arming",  # while the last frames travel
         "source.copying",
-        "source.arming",
         "source.paused",
         "source.final_sent",
     ]
@@ -157,12 +158,22 @@ class CopyThenClear(PageCopier):
 
     _uncleared: NDArray[np.int64]
 
-    def take_dirty(self) -> NDArray[np.int64]:
+    def take_touched(self, *, least_recently_used_first: bool) -> PageOrder:
+        assert least_recently_used_first
         self._uncleared = self._memory.dirty._find()
-        return self._uncleared
+        return rising(self._memory.touched | self._memory.dirty._marks)
+
+    def take_dirty(self) -> PageOrder:
+        self._uncleared = self._memory.dirty._find()
+        return as_they_stand(self._uncleared)
 
     async def copy(self, *arguments: object) -> Copied:
         copied = await super().copy(*arguments)  # type: ignore[arg-type]
+        self._memory.dirty._clear(self._uncleared)
+        return copied
+
+    async def copy_last(self, search: ZeroSearch) -> Copied:
+        copied = await super().copy_last(search)
         self._memory.dirty._clear(self._uncleared)
         return copied
 
@@ -265,18 +276,6 @@ async def test_many_pages_that_became_zero_travel_in_frames_of_bounded_size() ->
         await ends.target.device_state()
         assert not ends.target.memory.pages.any()
         assert awaiting.figures(None).passes[1].zero_pages == pages
-
-
-async def test_pages_in_use_come_last_in_the_first_pass() -> None:
-    memory = random_memory(4)
-    memory.last_used[:] = [5, 0, 9, 0]
-    async with two_ends(memory) as ends:
-        await ends.move()
-        await ends.target.device_state()
-        assert_equal(ends)
-        copier = PageCopier(memory, None, SentPages(4))  # type: ignore[arg-type] # ordering sends nothing
-        assert copier.least_recently_used_first(np.arange(4)).tolist() == [1, 3, 0, 2]
-        assert copier.least_recently_used_first(np.array([0, 2, 3])).tolist() == [3, 0, 2]
 
 
 async def test_between_machines_the_clocks_are_compared() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ferry_agent.migration import zero_search
+from ferry_agent.migration import page_order
+from ferry_agent.migration.page_order import as_they_stand
 from ferry_agent.migration.zero_search import LOOK_INLINE_PAGES_MAX, PROBE_EVERY_PAGES, ZeroSearch
 
 PAGES = 5000
@@ -14,7 +15,7 @@ WORDS_PER_PAGE = 512
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zero_search, "LOOK_PAGES", BATCH)
+    monkeypatch.setattr(page_order, "BATCH_PAGES", BATCH)
 
 
 def memory(share_of_zeros: float) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
@@ -40,7 +41,7 @@ async def test_every_zero_page_is_found_and_the_order_kept(share_of_zeros: float
     words, zero = memory(share_of_zeros)
     order = np.random.default_rng(3).permutation(PAGES) if shuffled else np.arange(PAGES)
 
-    pages, mask = await found(ZeroSearch(words, order, probe=False))
+    pages, mask = await found(ZeroSearch(words, as_they_stand(order), probe=False))
 
     assert np.array_equal(pages, order)
     assert np.array_equal(mask, zero[order])
@@ -50,7 +51,7 @@ async def test_pages_that_all_show_contents_at_a_glance_are_not_read() -> None:
     words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
     words[::PROBE_EVERY_PAGES, 0] = 1
 
-    _, mask = await found(ZeroSearch(words, np.arange(PAGES), probe=True))
+    _, mask = await found(ZeroSearch(words, as_they_stand(np.arange(PAGES)), probe=True))
 
     whole_batches = PAGES // BATCH * BATCH
     assert not mask[:whole_batches].any()
@@ -59,7 +60,7 @@ async def test_pages_that_all_show_contents_at_a_glance_are_not_read() -> None:
 async def test_once_a_glance_was_wrong_every_page_is_looked_at() -> None:
     words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
     words[::PROBE_EVERY_PAGES, 0] = 1
-    search = ZeroSearch(words, np.arange(PAGES), probe=True)
+    search = ZeroSearch(words, as_they_stand(np.arange(PAGES)), probe=True)
     await search.next()
 
     search.trust_no_glance()
@@ -71,7 +72,7 @@ async def test_once_a_glance_was_wrong_every_page_is_looked_at() -> None:
 
 async def test_looking_begins_at_once() -> None:
     words = np.zeros((LOOK_INLINE_PAGES_MAX, WORDS_PER_PAGE), np.uint64)
-    search = ZeroSearch(words, np.arange(LOOK_INLINE_PAGES_MAX), probe=False)
+    search = ZeroSearch(words, as_they_stand(np.arange(LOOK_INLINE_PAGES_MAX)), probe=False)
 
     words[:] = 1  # as a guest that writes later, and marks what it wrote
     _, mask = await found(search)

@@ -88,7 +88,7 @@ class GrpcLane:
         self._channel.get_state(try_to_connect=True)
 
     def open(self) -> None:
-        """Post the frame that proves the token; it is open once that is acknowledged."""
+        """Post the frame that proves the token; what is posted next follows it without waiting."""
         assert self._channel is not None
         # Not by the generated stub: frames are encoded by frame_codec.
         bulk: _BulkMethod = self._channel.stream_stream(
@@ -105,9 +105,15 @@ class GrpcLane:
         return len(self._unwritten) < UNWRITTEN_FRAMES_MAX
 
     @property
+    def patience_s(self) -> float:
+        """How long it may be silent while frames are in flight; less until the opening one has arrived."""
+        has_opened = len(self.in_flight) < self.frames_posted
+        return protocol.ANSWER_S_MAX if has_opened else protocol.OPENING_S_MAX
+
+    @property
     def overdue_at_s(self) -> float:
         """By the loop's clock: when it will have been silent for too long, if frames are in flight."""
-        return self._progress_at_s + protocol.ANSWER_S_MAX
+        return self._progress_at_s + self.patience_s
 
     def post(self, frame: EncodedFrame, page_indices: Indices, zero_indices: Indices) -> None:
         """Have frame number ``frames_posted`` written."""

@@ -58,19 +58,10 @@ class GrpcTransport(ABC):
             lane.connect()
 
     async def open(self, accept: migration_pb2.MigrationAccept) -> None:
-        """Prove the token on every lane; those that do not open in time are dead. Raises FerryError."""
+        """Have every lane prove its token, ahead of its first pages, which wait for nothing."""
         self._target_frame_bytes = accept.frame_bytes
         for lane in self._lanes:
             lane.open()
-        try:
-            async with asyncio.timeout(protocol.OPENING_S_MAX):
-                while any(lane.in_flight for lane in self._living):
-                    await self._change()
-        except TimeoutError:
-            for lane in self._living:
-                if lane.in_flight:
-                    lane.die(self._breakage.silent(protocol.OPENING_S_MAX))
-        await self._replace_dead()
 
     def begin_pass(self, kind: PassKind) -> None:
         """All passes are alike: pages are gathered before they are hashed. The pause makes up for nothing."""
@@ -140,7 +131,7 @@ class GrpcTransport(ABC):
             now_s = asyncio.get_running_loop().time()
             for lane in self._living:
                 if lane.in_flight and lane.overdue_at_s <= now_s:
-                    lane.die(self._breakage.silent(protocol.ANSWER_S_MAX))
+                    lane.die(self._breakage.silent(lane.patience_s))
         self._breakage.raise_if_broken()
 
     def _set_alarm(self) -> None:
