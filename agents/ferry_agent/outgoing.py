@@ -54,10 +54,7 @@ class _Attempt:
     # --- SourceHost -------------------------------------------------------------------------------
 
     def report(self, progress: MigrationProgress) -> None:
-        """Pass progress on. With the first, an estimate is due: before, it would hold the first pages up."""
-        if self.estimating is None:
-            self.estimating = asyncio.get_running_loop().create_task(self._make_estimate())
-            self.tasks.add(self.estimating)
+        """Pass progress on."""
         figures = self._with_estimate(progress.figures)
         self._submit(inputs.OutgoingProgress(replace(progress, figures=figures)))
 
@@ -116,6 +113,8 @@ class _Attempt:
     async def run(self, rules: EraRules, wire_of: WireOf, channels: IdleChannels) -> None:
         """Carry the attempt out, and report its failure, before or after the final copy."""
         migration_id = self.order.migration_id
+        self.estimating = asyncio.create_task(self._make_estimate())
+        self.tasks.add(self.estimating)
         try:
             move = OutgoingMove(
                 self.order,

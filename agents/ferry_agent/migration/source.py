@@ -212,7 +212,7 @@ class OutgoingMove:
     # --- copying --------------------------------------------------------------------------------------
 
     async def _copy_while_running(self) -> None:
-        self._record.began_at_s = time.monotonic()
+        self._record.began_at_s = self._reported_at_s = time.monotonic()
         assert self._first_search is not None
         # Not cancelled with this task: its thread takes marks, and ``_abandon`` waits to give them back.
         await self._copy_pass(PassKind.FIRST, await asyncio.shield(self._first_search))

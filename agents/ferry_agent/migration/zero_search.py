@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ferry_agent.migration.frames import zero_pages
 from ferry_agent.migration.page_order import Indices, Mask, PageOrder
 
-LOOKS_AHEAD = 2
+LOOKS_AHEAD = 3
 """Batches looked at beside each other, each in a thread: one thread alone does not use all of the bandwidth
 of memory on many machines, and waits between its batches on all."""
 

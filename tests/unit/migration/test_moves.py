@@ -143,7 +143,13 @@ async def test_the_pass_limit_ends_the_chase() -> None:
 async def test_when_arming_takes_long_what_became_dirty_meanwhile_is_copied_before_the_pause() -> None:
     memory = random_memory(PAGES)
     async with two_ends(memory) as ends:
-        ends.source.hooks["source.arming"] = lambda: guest_writes(memory, 1, 1)
+
+        async def take_long() -> None:
+            while not ends.source.reports:  # of the pass, which ends meanwhile
+                await asyncio.sleep(0.01)
+            guest_writes(memory, 1, 1)
+
+        ends.source.hooks["source.arming"] = take_long
         awaiting = await ends.move()
         await ends.target.device_state()
         assert_equal(ends)
