@@ -35,8 +35,8 @@ class OwnRun:
     """One live migration. ``total_s`` is the outside stopwatch's, the black-out the agents' own.
 
     ``last_bytes_sent``: of ``bytes_sent``, those of the last copy in the pause. ``source_processors``: how
-    many the agent kept busy on average, with its guest. ``blackout``: the parts of ``blackout_s``; None if
-    the target did not tell.
+    many the agent kept busy on average, with its guest. ``stolen_s``: see ``Lap``. ``blackout``: the parts of
+    ``blackout_s``; None if the target did not tell.
     """
 
     total_s: float
@@ -47,6 +47,7 @@ class OwnRun:
     last_bytes_sent: int
     source_processors: float
     target_processors: float
+    stolen_s: float
     blackout: BlackoutParts | None = None
 
 

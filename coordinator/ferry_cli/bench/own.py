@@ -4,7 +4,6 @@ Inside our stopwatch: from the request to migrate until its watcher hears that t
 until the target runs and the source has deleted its image.
 """
 
-import time
 from pathlib import Path
 
 from ferry.v1 import admin_pb2, common_pb2
@@ -13,6 +12,7 @@ from ferry_cli.bench.arena import Arena
 from ferry_cli.bench.contents import Contents
 from ferry_cli.bench.document import OwnRun, Question
 from ferry_cli.bench.memory import FreeMemory, warm_free_memory
+from ferry_cli.bench.stopwatch import Stopwatch
 from ferry_cli.moving import check_moved, see_through
 from ferry_types.errors import FerryError, failed
 from ferry_types.migrations import MigrationFigures, MigrationOptions, TransportOption
@@ -63,13 +63,11 @@ async def move(arena: Arena, question: Question, free_memory: FreeMemory) -> Own
     )
     await warm_free_memory(question.memory_bytes, free_memory)
     busy_before_s = {node: _processor_s(pid) for node, pid in arena.agent_pids.items()}
-    began_at = time.perf_counter()
+    stopwatch = Stopwatch()
     accepted = await arena.admin.MigrateVm(request, timeout=LOOK_S)
     record = await see_through(arena.admin, accepted.id, lambda _: None)
-    total_s = time.perf_counter() - began_at
-    busy = {
-        node: (_processor_s(pid) - busy_before_s[node]) / total_s for node, pid in arena.agent_pids.items()
-    }
+    lap = stopwatch.stop()
+    busy_s = {node: _processor_s(pid) - busy_before_s[node] for node, pid in arena.agent_pids.items()}
     check_moved(record)
     if record.option_reason:
         what = f"{record.id} did not take {question.option}: {record.option_reason}"
@@ -79,14 +77,15 @@ async def move(arena: Arena, question: Question, free_memory: FreeMemory) -> Own
         what = f"{record.id} to {record.target} was moved, but nobody measured its black-out"
         raise FerryError(failed(what))
     return OwnRun(
-        total_s=total_s,
+        total_s=lap.total_s,
+        stolen_s=lap.stolen_s,
         blackout_s=figures.blackout_s,
-        throughput_bytes_per_s=question.memory_bytes / total_s,
+        throughput_bytes_per_s=question.memory_bytes / lap.total_s,
         brownout_s=figures.brownout_s,
         bytes_sent=figures.bytes_sent,
         last_bytes_sent=0 if figures.final is None else figures.final.bytes_sent,
-        source_processors=busy[record.source],
-        target_processors=busy[record.target],
+        source_processors=busy_s[record.source] / lap.total_s,
+        target_processors=busy_s[record.target] / lap.total_s,
         blackout=figures.blackout,
     )
 

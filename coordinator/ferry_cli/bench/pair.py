@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 from ferry_cli.bench.children import Child, child
 from ferry_cli.bench.memory import FreeMemory, warm_free_memory
-from ferry_cli.bench.peers import PeerRun, Stopwatch, run_deadline_s
+from ferry_cli.bench.peers import PeerRun, run_deadline_s
+from ferry_cli.bench.stopwatch import Stopwatch
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import PAGE_SIZE
 from ferry_wire.buffers import keep_freed_buffers
@@ -80,7 +81,7 @@ class PairPeer:
         await source.say("go")
         await _expect(source, "sent")
         pages = int(await _expect(target, "received"))
-        run = stopwatch.stop(self._memory_bytes, target.pid)
+        run = PeerRun.of(stopwatch.stop(), self._memory_bytes, target.pid)
         if pages != self._memory_bytes // PAGE_SIZE:
             raise FerryError(failed(f"peer {self.name} moved {pages} pages, which is not all"))
         return run

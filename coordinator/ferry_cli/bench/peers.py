@@ -1,4 +1,4 @@
-"""What `ferry bench migrate` measures itself against, and the one stopwatch that holds for all of them.
+"""What `ferry bench migrate` measures itself against.
 
 Start-up is outside the stopwatch for everybody: processes run, memory holds its contents, connections that
 exist before a move are open. Inside is what lies between the request to move and the moment at which an
@@ -10,10 +10,10 @@ everybody.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Protocol
 
 from ferry_cli.bench.memory import FreeMemory
+from ferry_cli.bench.stopwatch import Lap
 from ferry_types.errors import FerryError
 
 
@@ -26,6 +26,14 @@ class PeerRun:
     """Size of the memory over `total_s`, whatever went over the wire."""
     target_huge_bytes: int
     """How much of the target's memory lay on huge pages afterwards; 0 where the machine gives none."""
+    stolen_s: float
+    """See ``Lap``."""
+
+    @classmethod
+    def of(cls, lap: Lap, memory_bytes: int, target_pid: int) -> "PeerRun":
+        """The run that has just ended; looks at the target's huge pages."""
+        rate = memory_bytes / lap.total_s
+        return cls(lap.total_s, rate, _huge_bytes(target_pid), lap.stolen_s)
 
 
 class PeerUnavailable(FerryError):
@@ -61,18 +69,6 @@ class Peer(Protocol):
 
 
 PeerFactory = Callable[[], Peer]
-
-
-class Stopwatch:
-    """Runs from its making, on the clock of the bench's own process."""
-
-    def __init__(self) -> None:
-        self._started_at_s = perf_counter()
-
-    def stop(self, memory_bytes: int, target_pid: int) -> PeerRun:
-        """The run that ends now. Looks at the target's huge pages after the time is taken."""
-        total_s = perf_counter() - self._started_at_s
-        return PeerRun(total_s, memory_bytes / total_s, _huge_bytes(target_pid))
 
 
 def run_deadline_s(memory_bytes: int) -> float:

@@ -10,8 +10,9 @@ from statistics import median
 
 from ferry_cli.bench.children import child
 from ferry_cli.bench.memory import FreeMemory, warm_free_memory
-from ferry_cli.bench.peers import PeerRun, PeerUnavailable, Stopwatch, run_deadline_s
+from ferry_cli.bench.peers import PeerRun, PeerUnavailable, run_deadline_s
 from ferry_cli.bench.qmp import Qmp
+from ferry_cli.bench.stopwatch import Stopwatch
 from ferry_types.errors import FerryError, failed
 from ferry_types.limits import PAGE_SIZE
 
@@ -71,7 +72,7 @@ class QemuPeer:
                 stopwatch = Stopwatch()
                 await source.execute("migrate", {"uri": uri})
                 await asyncio.gather(source.migration_end(), target.migration_end())
-                run = stopwatch.stop(self._memory_bytes, target.pid)
+                run = PeerRun.of(stopwatch.stop(), self._memory_bytes, target.pid)
                 await self._check(source, target)
                 return run
         except TimeoutError as error:

@@ -19,12 +19,12 @@ MACHINE = Machine("A Processor", 2, 8 * 2**30, "6.1", "madvise", True, "3.11.2",
 def own_run(total_s: float, **changes: Any) -> OwnRun:
     """Of 1 GiB, all of it sent."""
     size_bytes = 2**30
-    run = OwnRun(total_s, 0.002, size_bytes / total_s, total_s - 0.01, size_bytes, 0, 0.9, 1.1)
+    run = OwnRun(total_s, 0.002, size_bytes / total_s, total_s - 0.01, size_bytes, 0, 0.9, 1.1, 0.0)
     return replace(run, **changes)
 
 
 def peer_runs(name: str, *times_s: float) -> PeerRuns:
-    return PeerRuns(name, f"run {name}", tuple(PeerRun(each, 2**30 / each, 0) for each in times_s))
+    return PeerRuns(name, f"run {name}", tuple(PeerRun(each, 2**30 / each, 0, 0.0) for each in times_s))
 
 
 def the_group(wire: str, contents: str, guest: str, **changes: Any) -> Group:

@@ -13,12 +13,12 @@ FLOOR = Floor(agent_round_trip_s=0.0002, coordinator_round_trip_s=0.0003, commit
 
 
 def own(total_s: float, blackout_s: float) -> OwnRun:
-    return OwnRun(total_s, blackout_s, 2**30 / total_s, total_s / 2, 2**30, 4096, 0.9, 1.0)
+    return OwnRun(total_s, blackout_s, 2**30 / total_s, total_s / 2, 2**30, 4096, 0.9, 1.0, 0.0)
 
 
 def test_medians_and_ratios() -> None:
     runs = [own(1.0, 0.002), own(4.0, 0.010), own(2.0, 0.003)]
-    peer = PeerRuns("grpc", "python -m x", tuple(PeerRun(t, 2**30 / t, 0) for t in (1.0, 1.5, 9.0)))
+    peer = PeerRuns("grpc", "python -m x", tuple(PeerRun(t, 2**30 / t, 0, 0.0) for t in (1.0, 1.5, 9.0)))
     result = document(QUESTION, runs, FLOOR, [peer])
     assert result["median"] == {"total_s": 2.0, "blackout_s": 0.003, "throughput_bytes_per_s": 2**29}
     assert math.isclose(result["floor_s"], 0.001)

@@ -145,10 +145,11 @@ async def test_when_arming_takes_long_what_became_dirty_meanwhile_is_copied_befo
     async with two_ends(memory) as ends:
 
         async def take_long() -> None:
-            while not ends.source.reports:  # of the pass, which ends meanwhile
-                await asyncio.sleep(0.01)
+            await passed.wait()
             guest_writes(memory, 1, 1)
 
+        passed = asyncio.Event()
+        ends.source.on_report = lambda _progress: passed.set()
         ends.source.hooks["source.arming"] = take_long
         awaiting = await ends.move()
         await ends.target.device_state()
