@@ -192,6 +192,7 @@ async def test_a_page_written_behind_the_copy_is_sent_again(
     if copier is CopyThenClear and option is TransportOption.DIRECT:
         pytest.skip("its threads may copy the page after the write")
     monkeypatch.setattr(source, "PageCopier", copier)
+    monkeypatch.setattr(source, "PROGRESS_INTERVAL_S", 0.0)
     memory = random_memory(PAGES)
     guest_writes(memory, 3, 0x11)
     async with two_ends(memory) as ends:
