@@ -56,9 +56,9 @@ class DirtyLog:
         self._clear(found)
         return found
 
-    def give_back(self, index: NDArray[np.int64]) -> None:
-        """Undo ``take`` for pages whose copies did not arrive."""
-        self.mark(index)
+    def give_back(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> None:
+        """Undo ``take`` or ``take_all`` for pages whose copies did not arrive; by numbers, or as a mask."""
+        self._marks[index] = True
 
     def any_marked(self, index: NDArray[np.int64]) -> bool:
         """Whether one of these pages is marked."""

@@ -61,7 +61,7 @@ class PageCopier:
 
     def give_back(self) -> None:
         """Mark again every page whose mark this attempt took."""
-        self._memory.dirty.give_back(np.flatnonzero(self._taken))
+        self._memory.dirty.give_back(self._taken)
 
     def look_at(self, pages: PageOrder) -> ZeroSearch:
         """Begin to look for zero pages among these, whose marks are taken, for ``copy``."""
