@@ -230,4 +230,4 @@ def test_an_acknowledgement_is_due_before_the_window_is_full() -> None:
     for lanes in range(1, LANES_MAX + 1):
         held_back = max(1, protocol.ACK_EVERY_FRAMES // lanes) - 1
         assert lanes * held_back < protocol.IN_FLIGHT_FRAMES_MAX
-    assert protocol.IN_FLIGHT_FRAMES_MAX * FRAME_PAGES_MAX * PAGE_SIZE == 32 * 2**20
+    assert protocol.IN_FLIGHT_FRAMES_MAX * FRAME_PAGES_MAX * PAGE_SIZE == 24 * 2**20
