@@ -39,7 +39,8 @@ ANSWER_S_MAX = 30.0
 
 IN_FLIGHT_FRAMES_MAX = 12
 """Unacknowledged frames on all lanes: 24 MiB at most. 8 cost a tenth of the rate on one machine; 16 gain
-nothing, and a target that decompresses then holds up to 69 MiB where 48 do. Not of option ``direct``, whose frames hold no copies of pages."""
+nothing, and a target that decompresses then holds up to 69 MiB where 48 do. Not of option ``direct``, whose
+frames hold no copies of pages."""
 
 ACK_EVERY_FRAMES = 8
 """Full frames between acknowledgements of a single lane; of several, each has its share of that. One that is

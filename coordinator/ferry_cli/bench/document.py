@@ -62,9 +62,9 @@ class PeerRuns:
 
 
 def document(
-    question: Question, runs: Sequence[OwnRun], floor: Floor, peers: Sequence[PeerRuns]
+    question: Question, runs: Sequence[OwnRun], floor: Floor, peers: Sequence[PeerRuns], set_aside: int = 0
 ) -> dict[str, Any]:
-    """The result as JSON. ``runs`` is not empty."""
+    """The result as JSON. ``runs`` is not empty. ``set_aside``: so many more did not count."""
     own_rate = median(run.throughput_bytes_per_s for run in runs)
     blackouts = sorted(run.blackout_s for run in runs)
     median_s, p95_s = median(blackouts), percentile(blackouts, 0.95)
@@ -72,6 +72,7 @@ def document(
         **asdict(question),
         "machine": asdict(machine()),
         "runs": [asdict(run) for run in runs],
+        "set_aside": set_aside,
         "median": {
             "total_s": median(run.total_s for run in runs),
             "blackout_s": median_s,
@@ -131,7 +132,15 @@ def lines(result: dict[str, Any]) -> list[str]:
                 f"{format_rate(peer['median']['throughput_bytes_per_s'])}; "
                 f"ferry reaches {peer['ratio']:.2f} of it"
             )
+    if result["set_aside"]:
+        said.append(set_aside_line(result["set_aside"]))
     return said
+
+
+def set_aside_line(runs: int) -> str:
+    """Of runs that do not count."""
+    some = "1 run was" if runs == 1 else f"{runs} runs were"
+    return f"{some} made again: the hypervisor had taken processor time meanwhile."
 
 
 def _peer_view(peer: PeerRuns, own_rate: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ferry_cli.bench import rows
+from ferry_cli.bench.document import set_aside_line
 from ferry_cli.bench.machine import Machine
 from ferry_cli.bench.results import GroupResult, SuiteResult
 from ferry_cli.bench.targets import targets
@@ -77,7 +78,8 @@ def _group(group: GroupResult) -> Iterator[str]:
     if group.is_distribution:
         yield from _distribution(group)
         return
-    yield f"Floor of a black-out: {format_duration(group.floor_s)}."
+    set_aside = f" {set_aside_line(group.set_aside)}" if group.set_aside else ""
+    yield f"Floor of a black-out: {format_duration(group.floor_s)}.{set_aside}"
     yield ""
     yield from _table(rows.group_columns(group), rows.group_rows(group))
 

@@ -77,6 +77,8 @@ class GroupResult(_Part):
     is_distribution: bool
     memory_bytes: int
     floor_s: float = Field(gt=0)
+    set_aside: int = Field(default=0, ge=0)
+    """Runs of ours and of the peers' that were made again."""
     own: Annotated[tuple[OwnResult, ...], Field(min_length=1)]
     peers: tuple[PeerResult, ...]
 
@@ -118,6 +120,7 @@ def group_result(group: Group, measured: Measured) -> GroupResult:
         is_distribution=group.is_distribution,
         memory_bytes=group.wire.memory_bytes,
         floor_s=round(measured.floor.total_s, _DIGITS),
+        set_aside=measured.set_aside,
         own=tuple(
             _own_result(option, group.command(option), runs, rates)
             for option, runs in zip(group.options, measured.own, strict=True)

@@ -1,9 +1,11 @@
 """The rounds of a bench: our own moves and the peers', in turn, on the same bytes."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ferry_cli.bench import own
 from ferry_cli.bench.arena import Arena, Progress
@@ -11,13 +13,22 @@ from ferry_cli.bench.contents import Contents
 from ferry_cli.bench.document import OwnRun, PeerRuns, Question
 from ferry_cli.bench.floor import Floor, FloorMeter, floor_meter
 from ferry_cli.bench.memory import FreeMemory, settle
-from ferry_cli.bench.peers import Peer
+from ferry_cli.bench.peers import Peer, PeerRun
 from ferry_types.errors import FerryError
 from ferry_types.workloads import Fill
+
+_Run = TypeVar("_Run", OwnRun, PeerRun)
 
 _SETTLE_BYTES_MIN = 256 * 2**20
 _SETTLE_RATE_BYTES_PER_S_MIN = 250_000_000
 """Behind a slower wire the processors are idle for most of a move, whatever else they have to do."""
+
+_STOLEN_SHARE_MAX, _STOLEN_S_MAX = 0.05, 0.01
+"""A run is made again if the hypervisor took more of it than both, in seconds of a processor; /proc/stat
+counts in steps of 10 ms."""
+
+TRIES_MAX = 3
+"""The last try counts, whatever was taken of it."""
 
 _TOLD_RUNS_MAX, _TOLD_EVERY = 20, 10
 """Of more runs than these, people hear of every tenth."""
@@ -25,11 +36,12 @@ _TOLD_RUNS_MAX, _TOLD_EVERY = 20, 10
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """``own``: the runs of each question, in their order."""
+    """``own``: the runs of each question, in their order. ``set_aside``: runs that do not count."""
 
     own: tuple[tuple[OwnRun, ...], ...]
     floor: Floor
     peers: tuple[PeerRuns, ...]
+    set_aside: int
 
 
 async def in_turn(
@@ -90,32 +102,66 @@ class _Rounds:
         self._theirs = list(theirs)
         self._free_memory = free_memory(questions[0], compared=compared)
         self._settles = settles(questions[0], compared=compared)
+        self._set_aside = 0
 
     async def next(self, runs: int) -> list[str]:
         """One round of so many; what came of it, in words."""
         said = []
         for question, ours in zip(self._questions, self._ours, strict=True):
             await self._meter.sample(runs * len(self._questions))
-            await self._quieten()
-            await own.boot_anew(self._arena, question, self._contents)
-            run = await own.move(self._arena, question, self._free_memory)
+            run = await self._undisturbed(partial(self._move, question))
             ours.append(run)
             blackout = f"black-out {run.blackout_s * 1000:.2f} ms"
             said.append(f"{question.option} {run.total_s:.3f} s ({blackout})")
         for index, peer in enumerate(self._peers):
-            await self._quieten()
-            runs_of = self._theirs[index] = await _run_peer(peer, self._theirs[index], self._free_memory)
+            runs_of = self._theirs[index] = await self._run_peer(peer, self._theirs[index])
             if runs_of.runs and not runs_of.problem:
                 said.append(f"{peer.name} {runs_of.runs[-1].total_s:.3f} s")
         return said
 
+    async def _move(self, question: Question) -> OwnRun:
+        await own.boot_anew(self._arena, question, self._contents)
+        return await own.move(self._arena, question, self._free_memory)
+
+    async def _run_peer(self, peer: Peer, sofar: PeerRuns) -> PeerRuns:
+        """One more run, unless the peer has failed before: a bench of one peer less is better than none."""
+        if sofar.problem:
+            return sofar
+        try:
+            run = await self._undisturbed(partial(peer.run_once, self._free_memory))
+        except FerryError as problem:
+            return replace(sofar, problem=problem.refusal.message)
+        return replace(sofar, runs=(*sofar.runs, run))
+
+    async def _undisturbed(self, run_once: Callable[[], Awaitable[_Run]]) -> _Run:
+        if not self._settles:
+            return await run_once()
+        run, set_aside = await undisturbed(run_once, self._quieten)
+        self._set_aside += set_aside
+        return run
+
     async def _quieten(self) -> None:
         """Have a run be prepared on a quiet machine; warming free memory quietens it later by itself."""
-        if self._settles and self._free_memory is FreeMemory.AS_IS:
+        if self._free_memory is FreeMemory.AS_IS:
             await settle()
 
     def measured(self) -> Measured:
-        return Measured(tuple(map(tuple, self._ours)), self._meter.floor(), tuple(self._theirs))
+        ours = tuple(map(tuple, self._ours))
+        return Measured(ours, self._meter.floor(), tuple(self._theirs), self._set_aside)
+
+
+async def undisturbed(
+    run_once: Callable[[], Awaitable[_Run]], quieten: Callable[[], Awaitable[None]]
+) -> tuple[_Run, int]:
+    """A run of which the hypervisor has taken next to nothing, and how many were set aside before it."""
+    set_aside = 0
+    while True:
+        await quieten()
+        run = await run_once()
+        is_disturbed = run.stolen_s > max(_STOLEN_S_MAX, _STOLEN_SHARE_MAX * run.total_s)
+        if not is_disturbed or set_aside + 1 == TRIES_MAX:
+            return run, set_aside
+        set_aside += 1
 
 
 def free_memory(question: Question, *, compared: bool) -> FreeMemory:
@@ -148,14 +194,3 @@ async def _prepare(arena: Arena, peer: Peer, contents: Path, memory_bytes: int) 
     except FerryError as problem:
         return PeerRuns(peer.name, "", (), problem.refusal.message)
     return PeerRuns(peer.name, peer.command, ())
-
-
-async def _run_peer(peer: Peer, sofar: PeerRuns, free_memory: FreeMemory) -> PeerRuns:
-    """One more run, unless the peer has failed before: a bench of one peer less is better than none."""
-    if sofar.problem:
-        return sofar
-    try:
-        run = await peer.run_once(free_memory)
-    except FerryError as problem:
-        return replace(sofar, problem=problem.refusal.message)
-    return replace(sofar, runs=(*sofar.runs, run))

@@ -75,7 +75,7 @@ def bench_migrate(
     )
     _check_workload(question.workload, question.memory_bytes, question.write_rate_bytes_per_s)
     measured = interrupts.run(measure(question, runs, against, say))
-    result = document.document(question, measured.own[0], measured.floor, measured.peers)
+    result = document.document(question, measured.own[0], measured.floor, measured.peers, measured.set_aside)
     if output is Output.JSON:
         print_document(result)
     else:

@@ -42,7 +42,7 @@ def a_group(
     group: Group, own: dict[str, list[OwnRun]], peers: tuple[PeerRuns, ...] = (), floor: Floor = FLOOR
 ) -> GroupResult:
     group = replace(group, options=tuple(own))
-    return group_result(group, Measured(tuple(map(tuple, own.values())), floor, peers))
+    return group_result(group, Measured(tuple(map(tuple, own.values())), floor, peers, set_aside=0))
 
 
 def a_result(*groups: GroupResult) -> SuiteResult:

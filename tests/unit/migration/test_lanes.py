@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.faulty_link import FaultyLink
 from tests.unit.migration.ends import DEADLINE_S, MOVE, Ends, Target, guest_writes, random_memory, two_ends
 
-from ferry_agent.migration import protocol
+from ferry_agent.migration import protocol, source
 from ferry_agent.migration.ports import MoveFailed, UnshapedWire, WireOf
 from ferry_agent.migration.receiver import ArrivingLane, Receiver
 from ferry_agent.migration.transports.grpc_lane import GrpcLane
@@ -97,6 +97,11 @@ async def test_the_only_lane_of_tcpip_is_the_attempts_life() -> None:
         with pytest.raises(MoveFailed, match="the NIC is down"):
             await ends.move(routes=routes(ends.address, "a"))
         await ends.target.refusal()
+
+
+@pytest.fixture(autouse=True)
+def _progress_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "PROGRESS_INTERVAL_S", 0.0)
 
 
 @pytest.fixture
