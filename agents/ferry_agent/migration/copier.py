@@ -69,21 +69,14 @@ class PageCopier:
         self._sent_pages.found_late = 0
         return ZeroSearch(self._memory.words, pages, probe=probe)
 
-    async def copy(
-        self,
-        kind: PassKind,
-        search: ZeroSearch,
-        on_progress: Callable[[int], None],
-        on_sent: Callable[[], None],
-    ) -> Copied:
+    async def copy(self, kind: PassKind, search: ZeroSearch, on_progress: Callable[[int], None]) -> Copied:
         """Send these pages in their order, and return once the target has checked and written them.
 
-        ``on_progress`` is told how many are done, ``on_sent`` that all are and the last still travel. Raises
+        ``on_progress`` is told how many are done, in the end that all are while the last still travel. Raises
         FerryError.
         """
         before = self._begin(kind)
         zero_count = await self._send_all(search, on_progress)
-        on_sent()
         await self._transport.settle()
         return self._copied(search, zero_count, before)
 
@@ -134,7 +127,8 @@ class PageCopier:
                 became_zero = became_zero[FRAME_ZERO_PAGES_MAX:]
             if self._sent_pages.found_late:
                 search.trust_no_glance()
-            on_progress(done)
+            on_progress(done - len(rest))
         if len(rest) or len(became_zero):
             await self._transport.send(rest, became_zero)
+        on_progress(done)
         return zero_count

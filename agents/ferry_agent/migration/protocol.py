@@ -56,5 +56,9 @@ CLOCK_PROBES = 10
 PROGRESS_INTERVAL_S = 0.25
 """Progress is reported no more often than this, and at the end of every pass."""
 
+ARM_AHEAD_S = 0.01
+"""How long before the last page of the last pass is sent, by the pass's pace, the hand-off is armed: as long as
+that takes where processors are busy."""
+
 ROUSE_S_MAX = 0.005
 """What a source waits at most for the target to be ready for the pause, before it pauses the guest."""

@@ -21,7 +21,7 @@ from ferry_agent.migration.digest import memory_digest
 from ferry_agent.migration.figures import MoveRecord
 from ferry_agent.migration.link import SourceLink
 from ferry_agent.migration.ports import MoveFailed, SourceHost, WireOf, unshaped
-from ferry_agent.migration.protocol import PROGRESS_INTERVAL_S
+from ferry_agent.migration.protocol import ARM_AHEAD_S, PROGRESS_INTERVAL_S
 from ferry_agent.migration.transports.choice import effective_option, make_transport
 from ferry_agent.migration.transports.transport import PassKind, SentPages, Transport
 from ferry_agent.migration.zero_search import ZeroSearch
@@ -189,6 +189,14 @@ class OutgoingMove:
         except FerryError as error:
             self._breakage.break_off(error.refusal)
 
+    def _arm_if_near(self, rate_bytes_per_s: float) -> None:
+        """Arm while the last pages of a pass travel, if this will have been the last pass."""
+        if self._arming is not None or self._host.is_set("source.copying"):
+            return
+        rate = self._record.rate_bytes_per_s or rate_bytes_per_s
+        if convergence.is_switch_near(self._dirty_pages(), rate, self._policy):
+            self._begin_to_arm()
+
     def _begin_to_arm(self) -> None:
         if self._arming is None:
             self._arming = asyncio.create_task(self._arm())
@@ -266,20 +274,14 @@ class OutgoingMove:
         pass_index = len(self._record.passes) + 1
 
         def on_progress(pages_done: int) -> None:
-            now_s = time.monotonic()
-            if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
-                copied_bytes = self._scale.emulated(tally.bytes_copied - bytes_before)
-                self._report(pass_index, pages_done, search.page_count, copied_bytes / (now_s - began_at_s))
+            passed_s = time.monotonic() - began_at_s
+            rate = self._scale.emulated(tally.bytes_copied - bytes_before) / passed_s if passed_s else 0.0
+            if (search.page_count - pages_done) * passed_s <= ARM_AHEAD_S * pages_done:
+                self._arm_if_near(rate)
+            if began_at_s + passed_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
+                self._report(pass_index, pages_done, search.page_count, rate)
 
-        def on_sent() -> None:
-            """Arm while the last frames travel, if this will have been the last pass."""
-            rate = self._record.rate_bytes_per_s
-            rate = rate or self._scale.emulated(tally.bytes_copied) / (time.monotonic() - began_at_s)
-            is_near = convergence.is_switch_near(self._dirty_pages(), rate, self._policy)
-            if is_near and not self._host.is_set("source.copying"):
-                self._begin_to_arm()
-
-        copied = await self._copier.copy(kind, search, on_progress, on_sent)
+        copied = await self._copier.copy(kind, search, on_progress)
         self._record.compression = self._transport.explanation()
         self._record.add_pass(
             copied, time.monotonic() - began_at_s, self._memory.dirty.count(), self._throttle_percent

@@ -1,5 +1,6 @@
 """When copying ends, and the words for it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ferry_host.convergence import (
     copy_time_s,
     decide,
     have_stalled,
+    is_switch_near,
     next_throttle_percent,
 )
 from ferry_types.limits import PAGE_SIZE
@@ -237,3 +239,18 @@ def test_throttling_goes_with_either_of_the_others(other: str) -> None:
     policy = Policy.of(options)
     assert policy.throttle
     assert getattr(policy, other)
+
+
+@pytest.mark.parametrize(
+    ("dirty_pages", "pages_per_s", "near"),
+    [(0, 0, True), (1, 0, False), (250, 10_000, True), (251, 10_000, False)],
+)
+def test_the_switch_is_near_while_half_of_the_allowed_blackout_is_left(
+    dirty_pages: int, pages_per_s: int, near: bool
+) -> None:
+    assert is_switch_near(dirty_pages, pages_per_s * PAGE_SIZE, POLICY) is near
+
+
+@pytest.mark.parametrize("help_", ["switch_at_minimum", "abort_over_blackout"])
+def test_where_the_moment_matters_the_switch_is_not_taken_for_near(help_: str) -> None:
+    assert not is_switch_near(0, 1e9, replace(POLICY, **{help_: True}))
