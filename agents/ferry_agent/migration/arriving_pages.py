@@ -152,5 +152,9 @@ class ArrivingPages:
             self._pages[named.zeros[self._touched[named.zeros]]] = 0
 
     def _receive(self, views: list[memoryview]) -> None:
-        if not direct_wire.receive_all(self._connection, views):
+        if len(views) == 1:
+            is_whole = direct_wire.receive_run(self._connection, views[0])
+        else:
+            is_whole = direct_wire.receive_all(self._connection, views)
+        if not is_whole:
             raise FrameError("it is cut off")
