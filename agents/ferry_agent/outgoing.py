@@ -14,7 +14,7 @@ from ferry_agent.rack import Image, Rack
 from ferry_agent.redirects import Redirect
 from ferry_host import commands, inputs
 from ferry_types.eras import RULES, Era, EraRules
-from ferry_types.errors import FerryError, failed, refused
+from ferry_types.errors import FerryError, Refusal, failed, refused
 from ferry_types.messages import BeginOutgoing, MigrationProgress
 from ferry_types.migrations import HandOffTimes, MigrationFigures, MoveEstimate
 from ferry_wire.channels import IdleChannels
@@ -45,6 +45,8 @@ class _Attempt:
         self.tasks: set[asyncio.Task[None]] = set()
         self.ended = False
         """Set when the core ends the attempt: from then on the guest is not its to pause."""
+        self.is_ending = False
+        """Set once it gives its marks back and ends its streams, which is not to be cut short."""
         self.estimating: asyncio.Task[None] | None = None
         """Looks at guest memory, for a moment."""
         self._estimate: MoveEstimate | None = None
@@ -82,6 +84,11 @@ class _Attempt:
         self._submit(inputs.FinalCopyDue(self.order.migration_id))
         if not self.final_permitted:
             raise FerryError(refused("point of no return", "the host may not hand the VM over any more"))
+
+    def give_up(self, reason: Refusal) -> None:
+        """Report the failure; the attempt ends by itself from here on."""
+        self.is_ending = True
+        self._submit(inputs.OutgoingFailed(self.order.migration_id, reason))
 
     async def reach(self, name: str) -> None:
         """Pass a failpoint."""
@@ -210,8 +217,9 @@ class OutgoingMoves:
         task.add_done_callback(self._ending.discard)
 
     async def _cancel(self, attempt: _Attempt) -> None:
-        for task in attempt.tasks:
-            task.cancel()
+        if not attempt.is_ending:
+            for task in attempt.tasks:
+                task.cancel()
         await asyncio.wait(attempt.tasks)
         if attempt.awaiting is not None:
             await attempt.awaiting.close()

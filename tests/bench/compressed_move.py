@@ -136,6 +136,9 @@ class Source:
         if name == "source.connecting":
             self.began = (self._vcpu.steps, time.monotonic())
 
+    def give_up(self, _reason: Refusal) -> None:
+        """Nobody needs to know."""
+
     def is_set(self, _failpoint: str) -> bool:
         return False
 

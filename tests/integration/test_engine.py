@@ -155,6 +155,9 @@ class WritingGuest:
     async def reach(self, name: str) -> None:
         """No failpoints here."""
 
+    def give_up(self, _reason: Refusal) -> None:
+        """Nobody needs to know."""
+
     def is_set(self, _failpoint: str) -> bool:
         return False
 

@@ -104,6 +104,9 @@ class SourceHost(Protocol):
         move was cancelled. Once this has returned, only a committed abort may resume the guest here.
         """
 
+    def give_up(self, reason: Refusal) -> None:
+        """Say why the attempt is about to fail, before its streams end: the target only sees them end."""
+
     async def reach(self, name: str) -> None:
         """Pass a failpoint. Raises FerryError if it is switched to do so."""
 

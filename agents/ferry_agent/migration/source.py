@@ -130,6 +130,7 @@ class OutgoingMove:
                 self._throttle(0)
                 await self._stop_arming()
         except FerryError as error:
+            self._host.give_up(error.refusal)
             await self._abandon()
             raise MoveFailed(error.refusal) from error
         except BaseException:

@@ -68,6 +68,8 @@ class Source(Failpoints):
         self.return_refused: Refusal | None = None
         self.paused = False
         self.past_return = False
+        self.given_up: list[Refusal] = []
+        self.on_give_up: Callable[[], None] = lambda: None
 
     def report(self, progress: MigrationProgress) -> None:
         self.reports.append(progress)
@@ -94,6 +96,10 @@ class Source(Failpoints):
         if self.return_refused is not None:
             raise FerryError(self.return_refused)
         self.past_return = True
+
+    def give_up(self, reason: Refusal) -> None:
+        self.given_up.append(reason)
+        self.on_give_up()
 
 
 class Target(Failpoints):

@@ -343,6 +343,22 @@ async def test_a_target_that_is_not_there_is_unreachable() -> None:
         assert ends.address in error.value.refusal.message
 
 
+async def test_the_source_says_why_before_its_streams_end() -> None:
+    async with two_ends(random_memory(PAGES)) as ends:
+
+        def fail() -> None:
+            raise FerryError(failed("failpoint source.copying"))
+
+        outcome_then = []
+        ends.source.hooks["source.copying"] = fail
+        ends.source.on_give_up = lambda: outcome_then.append(ends.target.outcome.done())
+        with pytest.raises(MoveFailed, match="failpoint"):
+            await ends.move()
+        await ends.target.refusal()
+        assert [reason.message for reason in ends.source.given_up] == ["failpoint source.copying"]
+        assert outcome_then == [False]
+
+
 @pytest.mark.parametrize("failpoint", ["source.copying", "source.arming", "source.paused"])
 async def test_a_target_that_goes_away_is_noticed_at_every_point(failpoint: str) -> None:
     memory = random_memory(PAGES)
