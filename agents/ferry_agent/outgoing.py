@@ -8,7 +8,7 @@ import structlog
 
 from ferry_agent.estimates import estimate_move
 from ferry_agent.failpoints import Failpoints
-from ferry_agent.migration.ports import WireOf, unshaped
+from ferry_agent.migration.ports import MoveFailed, WireOf, unshaped
 from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
 from ferry_agent.rack import Image, Rack
 from ferry_agent.redirects import Redirect
@@ -45,9 +45,9 @@ class _Attempt:
         self.tasks: set[asyncio.Task[None]] = set()
         self.ended = False
         """Set when the core ends the attempt: from then on the guest is not its to pause."""
-        self.is_ending = False
-        """Set once it gives its marks back and ends its streams, which is not to be cut short."""
-        self.estimating: asyncio.Task[None] | None = None
+        self.has_given_up = False
+        """Set once it ends its streams and gives its marks back by itself, which is not to be cut short."""
+        self.estimating: asyncio.Task[None]
         """Looks at guest memory, for a moment."""
         self._estimate: MoveEstimate | None = None
         self._failpoints = failpoints
@@ -87,7 +87,7 @@ class _Attempt:
 
     def give_up(self, reason: Refusal) -> None:
         """Report the failure; the attempt ends by itself from here on."""
-        self.is_ending = True
+        self.has_given_up = True
         self._submit(inputs.OutgoingFailed(self.order.migration_id, reason))
 
     async def reach(self, name: str) -> None:
@@ -117,11 +117,14 @@ class _Attempt:
 
     # --- the task ---------------------------------------------------------------------------------
 
-    async def run(self, rules: EraRules, wire_of: WireOf, channels: IdleChannels) -> None:
+    def start(self, rules: EraRules, wire_of: WireOf, channels: IdleChannels) -> None:
+        """Begin."""
+        self.estimating = asyncio.create_task(self._make_estimate())
+        self.tasks = {self.estimating, asyncio.create_task(self._run(rules, wire_of, channels))}
+
+    async def _run(self, rules: EraRules, wire_of: WireOf, channels: IdleChannels) -> None:
         """Carry the attempt out, and report its failure, before or after the final copy."""
         migration_id = self.order.migration_id
-        self.estimating = asyncio.create_task(self._make_estimate())
-        self.tasks.add(self.estimating)
         try:
             move = OutgoingMove(
                 self.order,
@@ -135,7 +138,9 @@ class _Attempt:
             self.awaiting = await move.run()
             self.sent.set()
             reason = await self.awaiting.lost()
-        except FerryError as error:  # MoveFailed, or the NIC of a route is not there
+        except MoveFailed:
+            return  # ``give_up`` has said why
+        except FerryError as error:  # the NIC of a route is not there
             reason = error.refusal
         except Exception as error:  # noqa: BLE001 - a bug of the engine must not strand the guest
             _log.exception("move failed unexpectedly", migration=migration_id)
@@ -165,8 +170,7 @@ class OutgoingMoves:
             raise AssertionError(f"{order.vm} is to move and is not on the rack")
         attempt = _Attempt(order, image, self._failpoints, self._submit)
         self._attempts[order.migration_id] = attempt
-        loop = asyncio.get_running_loop()
-        attempt.tasks = {loop.create_task(attempt.run(self.rules, self.wire_of, self._channels))}
+        attempt.start(self.rules, self.wire_of, self._channels)
 
     def switch_over(self, migration_id: str) -> None:
         """The hand-off is armed: the attempt may pause its guest."""
@@ -217,7 +221,7 @@ class OutgoingMoves:
         task.add_done_callback(self._ending.discard)
 
     async def _cancel(self, attempt: _Attempt) -> None:
-        if not attempt.is_ending:
+        if not attempt.has_given_up:
             for task in attempt.tasks:
                 task.cancel()
         await asyncio.wait(attempt.tasks)
@@ -226,8 +230,7 @@ class OutgoingMoves:
 
     async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
         await attempt.sent.wait()
-        if attempt.estimating is not None:
-            await asyncio.wait({attempt.estimating})
+        await asyncio.wait({attempt.estimating})
         figures = attempt.figures(command.first_quantum_at_s, command.hand_off)
         # Everything was sent, so nobody reads the memory any more, and nobody needs to wait for the streams.
         await attempt.image.destroy()

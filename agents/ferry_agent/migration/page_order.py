@@ -30,7 +30,7 @@ class PageOrder:
 
 def as_they_stand(indices: Indices) -> PageOrder:
     """These pages in this order."""
-    return PageOrder(len(indices), _parts(indices))
+    return PageOrder(len(indices), parts(indices, BATCH_PAGES))
 
 
 def rising(chosen: Mask) -> PageOrder:
@@ -52,7 +52,7 @@ def least_recently_used_first(chosen: Mask, last_used: NDArray[np.uint32]) -> Pa
     used = np.flatnonzero(chosen & ~lying)
     used = used[np.argsort(last_used[used], kind="stable")]
     page_count = int(np.count_nonzero(lying)) + len(used)
-    return PageOrder(page_count, chain(_masked(lying), _parts(used)))
+    return PageOrder(page_count, chain(_masked(lying), parts(used, BATCH_PAGES)))
 
 
 def _masked(chosen: Mask) -> Iterator[Indices]:
@@ -63,6 +63,7 @@ def _masked(chosen: Mask) -> Iterator[Indices]:
             yield found
 
 
-def _parts(indices: Indices) -> Iterator[Indices]:
-    for start in range(0, len(indices), BATCH_PAGES):
-        yield indices[start : start + BATCH_PAGES]
+def parts(indices: Indices, pages_max: int) -> Iterator[Indices]:
+    """These pages in this order, so many at a time."""
+    for start in range(0, len(indices), pages_max):
+        yield indices[start : start + pages_max]

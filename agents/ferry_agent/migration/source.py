@@ -274,13 +274,16 @@ class OutgoingMove:
         bytes_before = tally.bytes_copied
         pass_index = len(self._record.passes) + 1
 
+        def rate(passed_s: float) -> float:
+            return self._scale.emulated(tally.bytes_copied - bytes_before) / passed_s if passed_s else 0.0
+
         def on_progress(pages_done: int) -> None:
-            passed_s = time.monotonic() - began_at_s
-            rate = self._scale.emulated(tally.bytes_copied - bytes_before) / passed_s if passed_s else 0.0
+            now_s = time.monotonic()
+            passed_s = now_s - began_at_s
             if (search.page_count - pages_done) * passed_s <= ARM_AHEAD_S * pages_done:
-                self._arm_if_near(rate)
-            if began_at_s + passed_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
-                self._report(pass_index, pages_done, search.page_count, rate)
+                self._arm_if_near(rate(passed_s))
+            if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
+                self._report(pass_index, pages_done, search.page_count, rate(passed_s))
 
         copied = await self._copier.copy(kind, search, on_progress)
         self._record.compression = self._transport.explanation()

@@ -8,7 +8,7 @@ from time import perf_counter
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _STAT = Path("/proc/stat")
 _STEAL = 8
-"""Column of a line of /proc/stat, after its name; see proc_stat(5)."""
+"""Column of the first line of /proc/stat, whose name is column 0; see proc_stat(5)."""
 
 
 @dataclass(frozen=True, slots=True)

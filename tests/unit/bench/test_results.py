@@ -143,6 +143,12 @@ def test_the_page_names_the_machine_and_shows_every_group() -> None:
         assert f"**{option}.**" in page
 
 
+def test_the_page_says_how_many_runs_were_made_again() -> None:
+    disturbed = compared().model_copy(update={"set_aside": 3})
+    assert "Floor of a black-out: 1.0 ms. 3 runs were made again" in markdown.render(a_result(disturbed))
+    assert "made again:" not in markdown.render(a_result(compared()))
+
+
 def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
     page = markdown.render(a_result(compared()))
     tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]

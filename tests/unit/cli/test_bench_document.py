@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 
+import pytest
+
 from ferry_cli.bench.document import OwnRun, PeerRuns, Question, document, lines, percentile
 from ferry_cli.bench.floor import Floor
 from ferry_cli.bench.peers import PeerRun
@@ -28,6 +30,13 @@ def test_medians_and_ratios() -> None:
     assert result["peers"]["grpc"]["command"] == "python -m x"
     assert len(result["runs"]) == 3
     assert result["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize(("set_aside", "some"), [(1, "1 run was"), (7, "7 runs were")])
+def test_runs_that_do_not_count_are_told_of(set_aside: int, some: str) -> None:
+    said = f"{some} made again: the hypervisor had taken processor time meanwhile."
+    assert said in lines(document(QUESTION, [own(1.0, 0.001)], FLOOR, [], set_aside))
+    assert "made again" not in "".join(lines(document(QUESTION, [own(1.0, 0.001)], FLOOR, [])))
 
 
 def test_the_parts_of_the_blackout_are_told_if_all_is_known_of_them() -> None:

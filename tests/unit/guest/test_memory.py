@@ -36,6 +36,18 @@ def test_a_write_shows_in_contents_marks_and_use() -> None:
     memory.close()
 
 
+def test_marks_that_are_taken_as_a_mask_are_cleared_and_can_be_given_back() -> None:
+    memory = GuestMemory(4 * MIB)
+    memory.mark_written(np.array([3, 900]))
+    taken = memory.dirty.take_all()
+    memory.mark_written(7)
+    assert np.flatnonzero(taken).tolist() == [3, 900]
+    assert memory.dirty.take().tolist() == [7]
+    memory.dirty.give_back(taken)
+    assert memory.dirty.take().tolist() == [3, 900]
+    memory.close()
+
+
 def test_a_read_only_shows_in_use() -> None:
     memory = GuestMemory(4 * MIB)
     memory.tick = 5

@@ -228,3 +228,9 @@ async def two_ends(
         await stop_once()
         memory.close()
         target.memory.close()
+
+
+def assert_equal(ends: Ends) -> None:
+    """The target's memory is the source's."""
+    different = np.flatnonzero((ends.memory.pages != ends.target.memory.pages).any(axis=1))
+    assert different.tolist() == []

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.migration.ends import DEADLINE_S, Ends, guest_writes, random_memory, two_ends
-from tests.unit.migration.test_moves import assert_equal
+from tests.unit.migration.ends import DEADLINE_S, Ends, assert_equal, guest_writes, random_memory, two_ends
 
 from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import compression

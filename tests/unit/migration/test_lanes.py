@@ -8,11 +8,21 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from tests.chaos.faulty_link import FaultyLink
-from tests.unit.migration.ends import DEADLINE_S, MOVE, Ends, Target, guest_writes, random_memory, two_ends
+from tests.unit.migration.ends import (
+    DEADLINE_S,
+    MOVE,
+    Ends,
+    Target,
+    assert_equal,
+    guest_writes,
+    random_memory,
+    two_ends,
+)
 
 from ferry_agent.migration import protocol, source
 from ferry_agent.migration.ports import MoveFailed, UnshapedWire, WireOf
 from ferry_agent.migration.receiver import ArrivingLane, Receiver
+from ferry_agent.migration.target import MigrationServicer
 from ferry_agent.migration.transports.grpc_lane import GrpcLane
 from ferry_agent.migration.transports.lanes import plan_lanes
 from ferry_types.errors import FerryError, failed
@@ -50,10 +60,6 @@ class DyingWire(UnshapedWire):
 def dying(deaths: dict[str, int]) -> WireOf:
     wires = {nic: DyingWire(at) for nic, at in deaths.items()}
     return lambda nic, _mtu: wires[nic]
-
-
-def assert_equal(ends: Ends) -> None:
-    assert (ends.memory.pages == ends.target.memory.pages).all()
 
 
 def deaths(draw: random.Random) -> dict[str, int]:
@@ -134,6 +140,17 @@ async def test_cut_connections_are_replaced_by_the_others(links: list[FaultyLink
         assert_equal(ends)
         assert awaiting.figures(1.0).verified
         assert len(awaiting._transport._lanes) < 4, "nothing was cut"  # type: ignore[attr-defined]
+
+
+async def test_a_lane_that_does_not_open_is_given_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def receive_nothing(*_arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(protocol, "OPENING_S_MAX", 1.0)
+    monkeypatch.setattr(MigrationServicer, "_receive", receive_nothing)
+    async with two_ends(random_memory(PAGES)) as ends:
+        with pytest.raises(MoveFailed, match="gave no answer for 1 s"):
+            await ends.move()
 
 
 async def test_a_silent_lane_is_given_up(links: list[FaultyLink], monkeypatch: pytest.MonkeyPatch) -> None:
