@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64
 
 from ferry_agent.migration import direct_wire
 from ferry_agent.migration.direct_wire import ANSWER, HEADER, SCATTERED, Verdict
@@ -103,13 +104,15 @@ class ArrivingPages:
             raise FrameError(f"{page_count} pages and {zero_count} zero pages in one frame are too many")
         split = 4 * page_count if first == SCATTERED else 0
         indices = memoryview(self._indices)[: split + 4 * zero_count]
-        self._receive([indices])
+        if not direct_wire.receive_all(self._connection, [indices]):
+            raise FrameError("it is cut off")
         named = self._checked(first, page_count, indices[:split], indices[split:])
         with self._receiver.gate.writing() as may:
             if not may:
                 raise FrameError("a frame came after the last one")
-            views = self._write(named)
-            whole = direct_wire.checksum_of(first, page_count, indices, views) == checksum
+            found = direct_wire.begin_checksum(first, page_count, indices)
+            self._write(named, found)
+            whole = found.intdigest() == checksum
             if whole:
                 self._finish(named)
         size_bytes = HEADER.size + len(indices) + page_count * PAGE_SIZE
@@ -130,8 +133,8 @@ class ArrivingPages:
             raise FrameError(f"page {last} is out of range: memory has {in_memory} pages")
         return _Named([(first, page_count)], None, zeros)
 
-    def _write(self, named: _Named) -> list[memoryview]:
-        """Receive contents where they belong, or aside if they are in too many pieces; where they are."""
+    def _write(self, named: _Named, checksum: xxh3_64) -> None:
+        """Receive contents where they belong, or aside if they are in too many pieces, and hash them."""
         if named.pages is not None and named.in_many_pieces:
             views = [self._scattered[: len(named.pages)].data.cast("B")]
         else:
@@ -139,8 +142,14 @@ class ArrivingPages:
             # Whatever becomes of the frame: these pages are not known to be zero any more.
             for first, count in named.runs:
                 self._touched[first : first + count] = True
-        self._receive(views)
-        return views
+        if len(views) == 1:
+            is_whole = direct_wire.receive_run(self._connection, views[0], checksum)
+        else:
+            is_whole = direct_wire.receive_all(self._connection, views)
+            for view in views:
+                checksum.update(view)
+        if not is_whole:
+            raise FrameError("it is cut off")
 
     def _finish(self, named: _Named) -> None:
         """The frame is whole."""
@@ -150,11 +159,3 @@ class ArrivingPages:
         if len(named.zeros):
             # Zeros for pages that were never touched would only cost memory.
             self._pages[named.zeros[self._touched[named.zeros]]] = 0
-
-    def _receive(self, views: list[memoryview]) -> None:
-        if len(views) == 1:
-            is_whole = direct_wire.receive_run(self._connection, views[0])
-        else:
-            is_whole = direct_wire.receive_all(self._connection, views)
-        if not is_whole:
-            raise FrameError("it is cut off")

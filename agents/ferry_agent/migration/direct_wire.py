@@ -48,10 +48,11 @@ RUNS_MAX = 64
 """A frame of more runs than this is gathered into one buffer, and scattered from one: 2 MiB are copied in the
 time in which Python handles a hundred pieces. Far below what one call takes (IOV_MAX: 1024)."""
 
-WOKEN_EVERY_BYTES = 256 * 2**10
-"""A thread that waits for a run of pages is woken up by so much of it, not by each of the kernel's segments
-of 64 KiB: the sender pays for waking it, and that takes longer than to copy a segment. 1 GiB over loopback
-takes an eighth less time; 128 KiB and 384 KiB do about as well."""
+PIECE_BYTES = 256 * 2**10
+"""A thread that waits for a run of pages is woken up by so much of it, not by each of the kernel's segments of
+64 KiB: the sender pays for waking it, and that takes longer than to copy a segment. What has come is hashed
+piece by piece, out of the processor's own cache, four times as fast as from memory. Together they take a fifth
+off a move of 1 GiB over loopback; 128 and 512 KiB do about as well."""
 
 _NAMES = struct.Struct("<II")
 _TIMEVAL = struct.Struct("ll")
@@ -85,15 +86,18 @@ def views_of(memory: memoryview, runs: Sequence[tuple[int, int]]) -> list[memory
     return [memory[first * PAGE_SIZE : (first + count) * PAGE_SIZE] for first, count in runs]
 
 
-def checksum_of(first: int, page_count: int, indices: bytes | memoryview, views: Sequence[memoryview]) -> int:
-    """A frame's checksum, over contents that lie in pieces; ``indices``: all that are sent."""
+def begin_checksum(first: int, page_count: int, indices: bytes | memoryview) -> xxhash.xxh3_64:
+    """A frame's checksum, to which its contents are still to be added; ``indices``: all that are sent."""
     seed = xxhash.xxh3_64_intdigest(b"".join((_NAMES.pack(first, page_count), indices)))
-    if len(views) == 1:
-        return xxhash.xxh3_64_intdigest(views[0], seed=seed)  # lets go of the interpreter
-    digest = xxhash.xxh3_64(seed=seed)
+    return xxhash.xxh3_64(seed=seed)
+
+
+def checksum_of(first: int, page_count: int, indices: bytes | memoryview, views: Sequence[memoryview]) -> int:
+    """A frame's checksum, over contents that lie in pieces."""
+    checksum = begin_checksum(first, page_count, indices)
     for view in views:
-        digest.update(view)
-    return digest.intdigest()
+        checksum.update(view)  # lets go of the interpreter
+    return checksum.intdigest()
 
 
 def set_timeout(connection: socket.socket, option: int, timeout_s: float) -> None:
@@ -131,16 +135,21 @@ def receive_all(connection: socket.socket, views: Sequence[memoryview]) -> bool:
     return True
 
 
-def receive_run(connection: socket.socket, view: memoryview) -> bool:
-    """``receive_all`` for one piece, with fewer wake-ups (SO_RCVLOWAT, man 7 socket).
+def receive_run(connection: socket.socket, view: memoryview, checksum: xxhash.xxh3_64) -> bool:
+    """``receive_all`` for one run, hashed as it comes, with fewer wake-ups (SO_RCVLOWAT, man 7 socket).
 
     The last of it may be the last that comes, and is not to wait for more.
     """
-    head = max(0, len(view) - WOKEN_EVERY_BYTES)
-    if head:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, WOKEN_EVERY_BYTES)
-        is_whole = receive_all(connection, [view[:head]])
+    rest = view
+    if len(rest) > PIECE_BYTES:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, PIECE_BYTES)
+        while len(rest) > PIECE_BYTES:
+            part, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
+            if not receive_all(connection, [part]):
+                return False
+            checksum.update(part)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        if not is_whole:
-            return False
-    return receive_all(connection, [view[head:]])
+    if not receive_all(connection, [rest]):
+        return False
+    checksum.update(rest)
+    return True

@@ -1,15 +1,18 @@
-"""Runs of pages are received whole, with what comes last not waiting for more."""
+"""Runs of pages are received whole and hashed, with what comes last not waiting for more."""
 
+import random
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
-from ferry_agent.migration.direct_wire import WOKEN_EVERY_BYTES, receive_run
+from ferry_agent.migration.direct_wire import PIECE_BYTES, receive_run
 
 DEADLINE_S = 10.0
-SIZES = [1, WOKEN_EVERY_BYTES - 1, WOKEN_EVERY_BYTES, WOKEN_EVERY_BYTES + 1, 2 * WOKEN_EVERY_BYTES, 2 * 2**20]
+SIZES = [1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES, 2 * 2**20]
+SEED = 7
 
 
 @pytest.fixture
@@ -29,14 +32,16 @@ def test_a_run_is_whole_though_nothing_follows_it(
     ends: tuple[socket.socket, socket.socket], size: int
 ) -> None:
     sender, receiver = ends
-    contents = bytes(range(256)) * (size // 256 + 1)
+    contents = random.Random(size).randbytes(size)
     view = memoryview(bytearray(size))
+    checksum = xxh3_64(seed=SEED)
     with ThreadPoolExecutor(1) as thread:
-        received = thread.submit(receive_run, receiver, view)
+        received = thread.submit(receive_run, receiver, view, checksum)
         sender.sendall(contents[: size // 2])
-        sender.sendall(contents[size // 2 : size])
+        sender.sendall(contents[size // 2 :])
         assert received.result(DEADLINE_S)
-    assert view == contents[:size]
+    assert view == contents
+    assert checksum.intdigest() == xxh3_64_intdigest(contents, seed=SEED)
     sender.sendall(b"next")
     assert receiver.recv(16) == b"next", "less than a run wakes the receiver again"
 
@@ -47,4 +52,4 @@ def test_a_run_that_is_cut_off_is_not_whole(ends: tuple[socket.socket, socket.so
     sender, receiver = ends
     sender.sendall(bytes(size - 1))
     sender.close()
-    assert not receive_run(receiver, memoryview(bytearray(size)))
+    assert not receive_run(receiver, memoryview(bytearray(size)), xxh3_64())
