@@ -2,7 +2,7 @@
 
 from ferry_agent.migration.compression import BATCH_PAGES_MIN, Batch, Compressor
 from ferry_agent.migration.frames import NO_PAGES, EncodedFrame
-from ferry_agent.migration.transports.tcpip import TcpipTransport
+from ferry_agent.migration.transports.tcpip import OneLane
 from ferry_agent.migration.transports.transport import AttemptParts, Indices, PassKind
 from ferry_types.limits import FRAME_PAGES_MAX
 
@@ -11,7 +11,7 @@ FIRST_BATCH_PAGES = 32
 its frame leaves, for which the wire would have nothing to do."""
 
 
-class CompressedTransport(TcpipTransport):
+class CompressedTransport(OneLane):
     """Implements ``FrameLink`` for its compressor."""
 
     def __init__(self, parts: AttemptParts) -> None:

@@ -1,11 +1,20 @@
 """Option ``tcpip``: one gRPC bulk stream. Its end is the attempt's."""
 
+from typing import Final
+
 from ferry_agent.migration.transports.grpc_transport import GrpcTransport
+from ferry_agent.migration.transports.transport import AttemptParts, PassKind
 from ferry_types.errors import Refusal
+from ferry_types.limits import FRAME_PAGES_MAX
+
+LAST_FRAMES_SMALLER: Final = 8
+"""By so much are frames of the last pages smaller on a NIC that is too slow for whole ones: a millisecond on
+the wire, instead of eight. It is busy sooner after the pause, and what comes last is sooner written. On a
+faster NIC so many more frames would take longer than the wire."""
 
 
-class TcpipTransport(GrpcTransport):
-    """One lane, over the best route."""
+class OneLane(GrpcTransport):
+    """Over the best route."""
 
     def _on_death(self, reason: Refusal) -> None:
         self._breakage.break_off(reason)
@@ -15,3 +24,24 @@ class TcpipTransport(GrpcTransport):
 
     async def settle_last(self) -> None:
         """Nothing to wait for: what was handed over arrives, or the attempt ends. Saves a round trip."""
+
+
+class TcpipTransport(OneLane):
+    """Pages as they are."""
+
+    def __init__(self, parts: AttemptParts) -> None:
+        super().__init__(parts)
+        self._in_pause = False
+
+    @property
+    def frame_pages(self) -> int:
+        """By the slower NIC at either end, and small in the pause."""
+        pages = super().frame_pages
+        if self._in_pause and pages < FRAME_PAGES_MAX:
+            return max(1, pages // LAST_FRAMES_SMALLER)
+        return pages
+
+    def begin_pass(self, kind: PassKind) -> None:
+        """All passes are alike but for the size of frames."""
+        super().begin_pass(kind)
+        self._in_pause = kind is PassKind.LAST
