@@ -2,9 +2,11 @@
 
 from tests.unit.migration.ends import Ends, assert_equal, guest_writes, random_memory, two_ends
 
+from ferry_agent.migration import protocol
 from ferry_agent.migration.ports import UnshapedWire
 from ferry_agent.migration.transports.tcpip import LAST_FRAMES_SMALLER
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
+from ferry_types.migrations import MigrationFigures
 
 PAGES = 2 * FRAME_PAGES_MAX
 LAST_PAGES = 100
@@ -22,19 +24,30 @@ class CountingWire(UnshapedWire):
             self.passed.append(pages)
 
 
-async def frames_of_move(wire: CountingWire) -> list[int]:
-    """Pages of each frame of a move whose guest writes its first pages once more, right before the pause."""
+class LateWire(UnshapedWire):
+    """What has arrived is acknowledged late."""
+
+    latency_s = 0.3
+
+
+async def move(wire: CountingWire, target_wire: UnshapedWire | None = None) -> MigrationFigures:
+    """What is measured of a move whose guest writes its first pages once more, right before the pause."""
+    into = target_wire or UnshapedWire()
 
     def write(ends: Ends) -> None:
         for page in range(LAST_PAGES):
             guest_writes(ends.memory, page, 1 + page)
 
-    async with two_ends(random_memory(PAGES), source_wire_of=lambda _nic_name, _mtu: wire) as ends:
+    async with two_ends(
+        random_memory(PAGES),
+        source_wire_of=lambda _nic_name, _mtu: wire,
+        target_wire_of=lambda _nic_name, _mtu: into,
+    ) as ends:
         ends.source.on_pause = lambda: write(ends)
-        await ends.move()
+        awaiting = await ends.move()
         await ends.target.device_state()
         assert_equal(ends)
-    return wire.passed
+        return awaiting.figures(None)
 
 
 async def test_on_a_slow_wire_frames_of_the_last_pages_are_smaller() -> None:
@@ -42,16 +55,32 @@ async def test_on_a_slow_wire_frames_of_the_last_pages_are_smaller() -> None:
     small = frame_pages // LAST_FRAMES_SMALLER
     rest = [LAST_PAGES % small] if LAST_PAGES % small else []
 
-    frames = await frames_of_move(CountingWire(frame_pages))
+    wire = CountingWire(frame_pages)
 
-    assert frames == [64] * (PAGES // 64) + [small] * (LAST_PAGES // small) + rest
+    await move(wire)
+
+    assert wire.passed == [64] * (PAGES // 64) + [small] * (LAST_PAGES // small) + rest
 
 
 async def test_on_a_fast_wire_they_are_not() -> None:
-    assert await frames_of_move(CountingWire(FRAME_PAGES_MAX)) == [FRAME_PAGES_MAX] * 2 + [LAST_PAGES]
+    wire = CountingWire(FRAME_PAGES_MAX)
+
+    await move(wire)
+
+    assert wire.passed == [FRAME_PAGES_MAX] * 2 + [LAST_PAGES]
 
 
 async def test_a_frame_has_a_page_however_slow_the_wire() -> None:
-    frames = await frames_of_move(CountingWire(1))
+    wire = CountingWire(1)
 
-    assert frames == [1] * (PAGES + LAST_PAGES)
+    await move(wire)
+
+    assert wire.passed == [1] * (PAGES + LAST_PAGES)
+
+
+async def test_small_frames_wait_no_more_than_others_for_late_acknowledgements() -> None:
+    figures = await move(CountingWire(8 * LAST_FRAMES_SMALLER), LateWire())
+
+    assert LAST_PAGES > 8 * protocol.IN_FLIGHT_FRAMES_MAX, "more small frames than a window has of others"
+    assert figures.final is not None
+    assert figures.final.duration_s < LateWire.latency_s

@@ -52,6 +52,11 @@ class GrpcTransport(ABC):
         """By the slowest NIC at either end."""
         return frame_pages([lane.wire for lane in self._lanes], self._target_frame_bytes)
 
+    @property
+    def window_frames(self) -> int:
+        """Frames that may be unacknowledged on all lanes."""
+        return protocol.IN_FLIGHT_FRAMES_MAX
+
     def connect(self) -> None:
         """Begin to connect, on every lane."""
         for lane in self._lanes:
@@ -91,7 +96,7 @@ class GrpcTransport(ABC):
             await self._replace_dead()
             in_flight = [len(lane.in_flight) for lane in self._lanes]
             lane = self._lanes[in_flight.index(min(in_flight))]
-            if sum(in_flight) < protocol.IN_FLIGHT_FRAMES_MAX and lane.has_room:
+            if sum(in_flight) < self.window_frames and lane.has_room:
                 return lane
             await self._change()
 

@@ -36,10 +36,16 @@ class TcpipTransport(OneLane):
     @property
     def frame_pages(self) -> int:
         """By the slower NIC at either end, and small in the pause."""
-        pages = super().frame_pages
-        if self._in_pause and pages < FRAME_PAGES_MAX:
-            return max(1, pages // LAST_FRAMES_SMALLER)
-        return pages
+        return max(1, super().frame_pages // self._smaller)
+
+    @property
+    def window_frames(self) -> int:
+        """As many bytes of small frames as of others: a NIC with latency acknowledges them no sooner."""
+        return super().window_frames * self._smaller
+
+    @property
+    def _smaller(self) -> int:
+        return LAST_FRAMES_SMALLER if self._in_pause and super().frame_pages < FRAME_PAGES_MAX else 1
 
     def begin_pass(self, kind: PassKind) -> None:
         """All passes are alike but for the size of frames."""
