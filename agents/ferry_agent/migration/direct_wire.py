@@ -138,16 +138,17 @@ def receive_all(connection: socket.socket, views: Sequence[memoryview]) -> bool:
 def receive_run(connection: socket.socket, view: memoryview, checksum: xxhash.xxh3_64) -> bool:
     """``receive_all`` for one run, hashed as it comes, with fewer wake-ups (SO_RCVLOWAT, man 7 socket).
 
-    The last of it may be the last that comes, and is not to wait for more.
+    A piece is waited for like this only if another whole one follows it: of what follows the last, none may
+    ever come, and a thread that had taken half a piece would wait for a whole one more.
     """
     rest = view
-    if len(rest) > PIECE_BYTES:
+    if len(rest) >= 2 * PIECE_BYTES:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, PIECE_BYTES)
-        while len(rest) > PIECE_BYTES:
-            part, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
-            if not receive_all(connection, [part]):
+        while len(rest) >= 2 * PIECE_BYTES:
+            piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
+            if not receive_all(connection, [piece]):
                 return False
-            checksum.update(part)
+            checksum.update(piece)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
     if not receive_all(connection, [rest]):
         return False

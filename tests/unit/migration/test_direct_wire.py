@@ -2,6 +2,7 @@
 
 import random
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +12,15 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 from ferry_agent.migration.direct_wire import PIECE_BYTES, receive_run
 
 DEADLINE_S = 10.0
-SIZES = [1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES, 2 * 2**20]
+SIZES = [
+    1,
+    *(near for pieces in (1, 2, 8) for near in range(pieces * PIECE_BYTES - 1, pieces * PIECE_BYTES + 2)),
+    PIECE_BYTES * 3 // 2,
+]
 SEED = 7
+EARLY_BYTES = PIECE_BYTES // 4
+REST_S = 0.05
+WARM_UP_BYTES = 32 * 2**20
 
 
 @pytest.fixture
@@ -22,7 +30,11 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         sender = socket.create_connection(server.getsockname(), timeout=DEADLINE_S)
         receiver, _ = server.accept()
     receiver.settimeout(None)
-    with sender, receiver:
+    with sender, receiver, ThreadPoolExecutor(1) as thread:
+        # As in a move that is under way: a window that has not grown yet wakes the receiver for any data.
+        warmed_up = thread.submit(receive_run, receiver, memoryview(bytearray(WARM_UP_BYTES)), xxh3_64())
+        sender.sendall(bytes(WARM_UP_BYTES))
+        assert warmed_up.result(DEADLINE_S)
         yield sender, receiver
 
 
@@ -36,9 +48,10 @@ def test_a_run_is_whole_though_nothing_follows_it(
     view = memoryview(bytearray(size))
     checksum = xxh3_64(seed=SEED)
     with ThreadPoolExecutor(1) as thread:
+        sender.sendall(contents[:EARLY_BYTES])
         received = thread.submit(receive_run, receiver, view, checksum)
-        sender.sendall(contents[: size // 2])
-        sender.sendall(contents[size // 2 :])
+        time.sleep(REST_S)  # it has taken what came early, and waits
+        sender.sendall(contents[EARLY_BYTES:])
         assert received.result(DEADLINE_S)
     assert view == contents
     assert checksum.intdigest() == xxh3_64_intdigest(contents, seed=SEED)
