@@ -104,8 +104,7 @@ class ArrivingPages:
             raise FrameError(f"{page_count} pages and {zero_count} zero pages in one frame are too many")
         split = 4 * page_count if first == SCATTERED else 0
         indices = memoryview(self._indices)[: split + 4 * zero_count]
-        if not direct_wire.receive_all(self._connection, [indices]):
-            raise FrameError("it is cut off")
+        _check_whole(direct_wire.receive_all(self._connection, [indices]))
         named = self._checked(first, page_count, indices[:split], indices[split:])
         with self._receiver.gate.writing() as may:
             if not may:
@@ -143,13 +142,11 @@ class ArrivingPages:
             for first, count in named.runs:
                 self._touched[first : first + count] = True
         if len(views) == 1:
-            is_whole = direct_wire.receive_run(self._connection, views[0], checksum)
+            _check_whole(direct_wire.receive_run(self._connection, views[0], checksum))
         else:
-            is_whole = direct_wire.receive_all(self._connection, views)
+            _check_whole(direct_wire.receive_all(self._connection, views))
             for view in views:
                 checksum.update(view)
-        if not is_whole:
-            raise FrameError("it is cut off")
 
     def _finish(self, named: _Named) -> None:
         """The frame is whole."""
@@ -159,3 +156,8 @@ class ArrivingPages:
         if len(named.zeros):
             # Zeros for pages that were never touched would only cost memory.
             self._pages[named.zeros[self._touched[named.zeros]]] = 0
+
+
+def _check_whole(is_whole: bool) -> None:
+    if not is_whole:
+        raise FrameError("it is cut off")

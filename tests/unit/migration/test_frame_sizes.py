@@ -3,13 +3,15 @@
 from tests.unit.migration.ends import Ends, assert_equal, guest_writes, random_memory, two_ends
 
 from ferry_agent.migration import protocol
-from ferry_agent.migration.ports import UnshapedWire
+from ferry_agent.migration.ports import UnshapedWire, WireOf, unshaped
 from ferry_agent.migration.transports.tcpip import LAST_FRAMES_SMALLER
 from ferry_types.limits import FRAME_PAGES_MAX, PAGE_SIZE
 from ferry_types.migrations import MigrationFigures
 
 PAGES = 2 * FRAME_PAGES_MAX
 LAST_PAGES = 100
+SLOW_FRAME_PAGES = 64
+SMALL_FRAME_PAGES = SLOW_FRAME_PAGES // LAST_FRAMES_SMALLER
 
 
 class CountingWire(UnshapedWire):
@@ -30,9 +32,8 @@ class LateWire(UnshapedWire):
     latency_s = 0.3
 
 
-async def move(wire: CountingWire, target_wire: UnshapedWire | None = None) -> MigrationFigures:
+async def move(wire: CountingWire, target_wire_of: WireOf = unshaped) -> MigrationFigures:
     """What is measured of a move whose guest writes its first pages once more, right before the pause."""
-    into = target_wire or UnshapedWire()
 
     def write(ends: Ends) -> None:
         for page in range(LAST_PAGES):
@@ -41,7 +42,7 @@ async def move(wire: CountingWire, target_wire: UnshapedWire | None = None) -> M
     async with two_ends(
         random_memory(PAGES),
         source_wire_of=lambda _nic_name, _mtu: wire,
-        target_wire_of=lambda _nic_name, _mtu: into,
+        target_wire_of=target_wire_of,
     ) as ends:
         ends.source.on_pause = lambda: write(ends)
         awaiting = await ends.move()
@@ -51,15 +52,14 @@ async def move(wire: CountingWire, target_wire: UnshapedWire | None = None) -> M
 
 
 async def test_on_a_slow_wire_frames_of_the_last_pages_are_smaller() -> None:
-    frame_pages = 64
-    small = frame_pages // LAST_FRAMES_SMALLER
-    rest = [LAST_PAGES % small] if LAST_PAGES % small else []
-
-    wire = CountingWire(frame_pages)
+    wire = CountingWire(SLOW_FRAME_PAGES)
 
     await move(wire)
 
-    assert wire.passed == [64] * (PAGES // 64) + [small] * (LAST_PAGES // small) + rest
+    small, rest = divmod(LAST_PAGES, SMALL_FRAME_PAGES)
+    assert wire.passed == (
+        [SLOW_FRAME_PAGES] * (PAGES // SLOW_FRAME_PAGES) + [SMALL_FRAME_PAGES] * small + [rest]
+    )
 
 
 async def test_on_a_fast_wire_they_are_not() -> None:
@@ -79,8 +79,10 @@ async def test_a_frame_has_a_page_however_slow_the_wire() -> None:
 
 
 async def test_small_frames_wait_no_more_than_others_for_late_acknowledgements() -> None:
-    figures = await move(CountingWire(8 * LAST_FRAMES_SMALLER), LateWire())
+    figures = await move(CountingWire(SLOW_FRAME_PAGES), lambda _nic_name, _mtu: LateWire())
 
-    assert LAST_PAGES > 8 * protocol.IN_FLIGHT_FRAMES_MAX, "more small frames than a window has of others"
+    assert LAST_PAGES > SMALL_FRAME_PAGES * protocol.IN_FLIGHT_FRAMES_MAX, (
+        "more small frames than a window has of others"
+    )
     assert figures.final is not None
     assert figures.final.duration_s < LateWire.latency_s

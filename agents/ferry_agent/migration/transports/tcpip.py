@@ -14,7 +14,7 @@ faster NIC so many more frames would take longer than the wire."""
 
 
 class OneLane(GrpcTransport):
-    """Over the best route."""
+    """A single bulk stream over the best route, also of option ``compression``."""
 
     def _on_death(self, reason: Refusal) -> None:
         self._breakage.break_off(reason)
@@ -31,7 +31,8 @@ class TcpipTransport(OneLane):
 
     def __init__(self, parts: AttemptParts) -> None:
         super().__init__(parts)
-        self._in_pause = False
+        self._smaller = 1
+        """By so much are frames of this pass smaller than the NICs ask for."""
 
     @property
     def frame_pages(self) -> int:
@@ -43,11 +44,8 @@ class TcpipTransport(OneLane):
         """As many bytes of small frames as of others: a NIC with latency acknowledges them no sooner."""
         return super().window_frames * self._smaller
 
-    @property
-    def _smaller(self) -> int:
-        return LAST_FRAMES_SMALLER if self._in_pause and super().frame_pages < FRAME_PAGES_MAX else 1
-
     def begin_pass(self, kind: PassKind) -> None:
         """All passes are alike but for the size of frames."""
         super().begin_pass(kind)
-        self._in_pause = kind is PassKind.LAST
+        is_small = kind is PassKind.LAST and super().frame_pages < FRAME_PAGES_MAX
+        self._smaller = LAST_FRAMES_SMALLER if is_small else 1
