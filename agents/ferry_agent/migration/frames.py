@@ -208,7 +208,7 @@ def _zero_rows(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def _is_zero(rows: NDArray[np.uint64]) -> bool:
-    return not rows[::_PROBE_EVERY_PAGES, 0].any() and np.bitwise_or.reduce(rows, axis=None) == 0
+    return not rows[::_PROBE_EVERY_PAGES, 0].any() and rows.max() == 0
 
 
 def run_of(indices: NDArray[np.int64] | NDArray[np.uint32]) -> slice | None:

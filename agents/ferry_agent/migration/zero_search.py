@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ferry_agent.migration.frames import zero_pages
 from ferry_agent.migration.page_order import Indices, Mask, PageOrder
 
-LOOKS_AHEAD = 3
+LOOKS_AHEAD = 4
 """Batches looked at beside each other, each in a thread: one thread alone does not use all of the bandwidth
-of memory on many machines, and waits between its batches on all."""
+of memory on many machines, and waits between its batches on all. With three, two processors still stood idle
+for a twelfth of the time."""
 
 LOOK_INLINE_PAGES_MAX = 512
 """Up to so many pages it takes longer to ask a thread than to look."""
