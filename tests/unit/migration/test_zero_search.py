@@ -6,10 +6,16 @@ from numpy.typing import NDArray
 
 from ferry_agent.migration import page_order
 from ferry_agent.migration.page_order import as_they_stand
-from ferry_agent.migration.zero_search import LOOK_INLINE_PAGES_MAX, PROBE_EVERY_PAGES, ZeroSearch
+from ferry_agent.migration.zero_search import (
+    LOOK_INLINE_PAGES_MAX,
+    LOOKS_AHEAD,
+    PROBE_EVERY_PAGES,
+    ZeroSearch,
+)
 
-PAGES = 5000
 BATCH = 1024
+PAGES = (LOOKS_AHEAD + 1) * BATCH + 904
+"""The last batch is not looked at before the first was asked for, and has another length."""
 WORDS_PER_PAGE = 512
 
 

@@ -247,15 +247,16 @@ async def test_a_message_larger_than_the_cap_does_not_get_in() -> None:
     assert refusal_of(raised.value).code is ErrorCode.FAILED
 
 
-async def test_calls_beyond_the_limit_are_refused() -> None:
+async def test_calls_beyond_the_limit_are_refused_however_often() -> None:
     host = ScriptedHost()
     async with serving(host, concurrent_rpcs_max=1) as (_, stub):
         slow = stub.Audit(host_pb2.AuditRequest(vm="slow"), timeout=10)
         waiting = asyncio.ensure_future(slow)
         await asyncio.wait_for(host.entered.wait(), 5)
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await stub.Audit(host_pb2.AuditRequest(), timeout=5)
-        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for _again in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await stub.Audit(host_pb2.AuditRequest(), timeout=5)
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         slow.cancel()
         await asyncio.wait({waiting})
 
