@@ -51,8 +51,9 @@ CALLS_QUEUED_MAX = 1024
 
 TICKS_PER_BEAT = 4
 
-WATCHERS_LATER_S = 0.005
-"""While a hand-off is armed, watchers hear of changes so much later, and together: about a black-out.
+WATCHERS_LATER_S = 0.03
+"""While a hand-off is armed, watchers hear of changes so much later, and together; an idle guest's is over by
+then, and they hear of its end at once.
 
 What they are shown takes this process and theirs longer to make than a commit, and processors that the guest
 waits for."""
