@@ -125,9 +125,13 @@ class Image:
         return replace(report, pages_checked=self.scale.emulated(report.pages_checked))
 
     async def destroy(self) -> None:
-        """Stop the vCPU and free the memory."""
-        await asyncio.to_thread(self.vcpu.stop)
+        """Stop the vCPU and free the memory, while the host's other guests run on."""
+        await asyncio.to_thread(self._end)
         self.memory.close()
+
+    def _end(self) -> None:
+        self.vcpu.stop()
+        self.memory.discard()
 
 
 def _settle(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[_T]", value: _T) -> None:

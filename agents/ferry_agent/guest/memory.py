@@ -10,6 +10,9 @@ from ferry_types.errors import FerryError, failed
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.units import format_size
 
+_DISCARD_BYTES = 64 * 2**20
+"""Takes a fraction of a millisecond to give back."""
+
 
 class GuestMemory:
     """Anonymous memory in pages of 4096 bytes. Untouched pages cost nothing and are known to be zero.
@@ -72,6 +75,17 @@ class GuestMemory:
     def mark_read(self, index: PageIndex) -> None:
         """Note that the guest has read these pages."""
         self.last_used[index] = self.tick
+
+    def discard(self) -> None:
+        """Give the contents back to the system; all pages read as zeros then. For a thread, before ``close``.
+
+        The interpreter is kept meanwhile, 10 ms for 4 GiB; piece by piece, others get it between.
+        """
+        if self._map.closed:
+            return
+        for start in range(0, self.memory_bytes, _DISCARD_BYTES):
+            length = min(_DISCARD_BYTES, self.memory_bytes - start)
+            self._map.madvise(mmap.MADV_DONTNEED, start, length)
 
     def close(self) -> None:
         """Free the memory at once. The guest's thread must have ended; a second call does nothing.

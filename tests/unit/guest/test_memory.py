@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ferry_agent.guest import memory as memory_module
 from ferry_agent.guest.memory import GuestMemory
 from ferry_types.errors import FerryError
 
@@ -74,6 +75,18 @@ def test_closing_gives_memory_back_even_if_somebody_holds_a_view() -> None:
     assert before - resident_bytes() > 60 * MIB
     assert not held.any()
     memory.close()
+
+
+def test_contents_are_given_back_in_pieces_to_the_last_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "_DISCARD_BYTES", 24 * MIB)
+    memory = GuestMemory(64 * MIB)
+    memory.pages[:] = 1
+    before = resident_bytes()
+    memory.discard()
+    assert before - resident_bytes() > 60 * MIB
+    assert not memory.pages.any()
+    memory.close()
+    memory.discard()
 
 
 @pytest.mark.parametrize("memory_bytes", [0, -4096, 4097])
