@@ -92,9 +92,7 @@ class GuestMemory:
 
         Views that somebody still holds stay mapped and read as zeros: no crash, and no memory kept.
         """
-        if self._map.closed:
-            return
-        self._map.madvise(mmap.MADV_DONTNEED)
+        self.discard()
         self.words = np.empty((0, self.words.shape[1]), dtype=np.uint64)
         self.pages = self.words.view(np.uint8)
         try:

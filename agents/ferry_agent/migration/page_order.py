@@ -7,7 +7,7 @@ mask takes an eighth of that, and a batch lies in memory that was used before.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -56,9 +56,9 @@ def least_recently_used_first(chosen: Mask, last_used: NDArray[np.uint32]) -> Pa
 
 
 def _masked(chosen: Mask) -> Iterator[Indices]:
-    first = BATCH_PAGES // 2  # nothing is sent before it was looked at
-    for start in (0, *range(first, len(chosen), BATCH_PAGES)):
-        found = np.flatnonzero(chosen[start : start + BATCH_PAGES if start else first])
+    # The first is a half one: nothing is sent before it was looked at.
+    for start, stop in pairwise((0, *range(BATCH_PAGES // 2, len(chosen), BATCH_PAGES), len(chosen))):
+        found = np.flatnonzero(chosen[start:stop])
         if len(found):
             found += start
             yield found

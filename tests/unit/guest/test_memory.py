@@ -1,6 +1,7 @@
 """Guest memory: what is touched, used and dirty, and that it is really given back."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -82,7 +83,11 @@ def test_contents_are_given_back_in_pieces_to_the_last_page(monkeypatch: pytest.
     memory = GuestMemory(64 * MIB)
     memory.pages[:] = 1
     before = resident_bytes()
-    memory.discard()
+    mapping = Mock(wraps=memory._map, closed=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "_map", mapping)
+        memory.discard()
+    assert [call.args[2] for call in mapping.madvise.call_args_list] == [24 * MIB, 24 * MIB, 16 * MIB]
     assert before - resident_bytes() > 60 * MIB
     assert not memory.pages.any()
     memory.close()
