@@ -7,7 +7,7 @@ from ferry_cli.bench.cells import Group
 from ferry_cli.bench.link import link_goodput_bytes_per_s
 from ferry_cli.bench.memory import SETTLE_S
 from ferry_cli.bench.qemu import MULTIFD_CHANNELS, TRIALS_PER_CHANNEL_COUNT
-from ferry_cli.bench.rounds import settles
+from ferry_cli.bench.rounds import is_hurried
 from ferry_types.workloads import Fill
 
 _LAB_S: Final = 8.0
@@ -35,7 +35,7 @@ def _group_s(group: Group) -> float:
     if rate is not None and question.fill != Fill.ZERO:
         speed = min(speed, link_goodput_bytes_per_s(rate))
     run_s = _RUN_S + _FILL_S_PER_BYTE * memory_bytes + memory_bytes / speed
-    if settles(question, compared=group.is_compared):
-        run_s += 2 * SETTLE_S  # before free memory is warmed, and after
+    if is_hurried(question):
+        run_s += SETTLE_S * (2 if group.is_compared else 1)  # once more after free memory was warmed
     trials = _TRIALS * sum(peer in _TRIED_PEERS for peer in group.peers)
     return run_s * (group.runs * (len(group.options) + len(group.peers)) + trials)

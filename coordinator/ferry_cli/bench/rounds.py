@@ -19,8 +19,8 @@ from ferry_types.workloads import Fill
 
 _Run = TypeVar("_Run", OwnRun, PeerRun)
 
-_SETTLE_BYTES_MIN = 256 * 2**20
-_SETTLE_RATE_BYTES_PER_S_MIN = 250_000_000
+_HURRIED_BYTES_MIN = 256 * 2**20
+_HURRIED_RATE_BYTES_PER_S_MIN = 250_000_000
 """Behind a slower wire the processors are idle for most of a move, whatever else they have to do."""
 
 _STOLEN_SHARE_MAX, _STOLEN_S_MAX = 0.05, 0.01
@@ -28,7 +28,7 @@ _STOLEN_SHARE_MAX, _STOLEN_S_MAX = 0.05, 0.01
 counts in steps of 10 ms."""
 
 TRIES_MAX = 3
-"""The last try counts, whatever was taken of it."""
+"""Of a run whose time is compared with others'. The last try counts, whatever was taken of it."""
 
 _TOLD_RUNS_MAX, _TOLD_EVERY = 20, 10
 """Of more runs than these, people hear of every tenth."""
@@ -101,7 +101,8 @@ class _Rounds:
         self._ours: list[list[OwnRun]] = [[] for _ in questions]
         self._theirs = list(theirs)
         self._free_memory = free_memory(questions[0], compared=compared)
-        self._settles = settles(questions[0], compared=compared)
+        self._is_hurried = is_hurried(questions[0])
+        self._tries_max = TRIES_MAX if compared else 1
         self._set_aside = 0
 
     async def next(self, runs: int) -> list[str]:
@@ -134,15 +135,18 @@ class _Rounds:
         return replace(sofar, runs=(*sofar.runs, run))
 
     async def _undisturbed(self, run_once: Callable[[], Awaitable[_Run]]) -> _Run:
-        if not self._settles:
+        if not self._is_hurried:
             return await run_once()
-        run, set_aside = await undisturbed(run_once, self._quieten)
+        run, set_aside = await undisturbed(run_once, self._quieten, self._tries_max)
         self._set_aside += set_aside
         return run
 
     async def _quieten(self) -> None:
-        """Have a run be prepared on a quiet machine; warming free memory quietens it later by itself."""
-        if self._free_memory is FreeMemory.AS_IS:
+        """Have a run be prepared on a quiet machine, unless warming free memory quietens it later by itself.
+
+        Black-outs need that too: a disk may answer 200 ms late while its hypervisor takes memory back.
+        """
+        if self._free_memory is not FreeMemory.WARM_AND_SETTLED:
             await settle()
 
     def measured(self) -> Measured:
@@ -151,7 +155,7 @@ class _Rounds:
 
 
 async def undisturbed(
-    run_once: Callable[[], Awaitable[_Run]], quieten: Callable[[], Awaitable[None]]
+    run_once: Callable[[], Awaitable[_Run]], quieten: Callable[[], Awaitable[None]], tries_max: int
 ) -> tuple[_Run, int]:
     """A run of which the hypervisor has taken next to nothing, and how many were set aside before it."""
     set_aside = 0
@@ -159,7 +163,7 @@ async def undisturbed(
         await quieten()
         run = await run_once()
         is_disturbed = run.stolen_s > max(_STOLEN_S_MAX, _STOLEN_SHARE_MAX * run.total_s)
-        if not is_disturbed or set_aside + 1 == TRIES_MAX:
+        if not is_disturbed or set_aside + 1 == tries_max:
             return run, set_aside
         set_aside += 1
 
@@ -167,23 +171,21 @@ async def undisturbed(
 def free_memory(question: Question, *, compared: bool) -> FreeMemory:
     """What to do about free memory right before each run, of ours and of the peers' alike.
 
-    Zeros touch none at the target. Of little memory a first touch is short, and a slow wire hides it.
+    Zeros touch none at the target. Of little memory a first touch is short, and a slow wire hides it. A move
+    that is not ``compared`` with others needs not be fair to anybody.
     """
     if question.fill == Fill.ZERO:
         return FreeMemory.AS_IS
-    if settles(question, compared=compared):
+    if compared and is_hurried(question):
         return FreeMemory.WARM_AND_SETTLED
     return FreeMemory.WARM
 
 
-def settles(question: Question, *, compared: bool) -> bool:
-    """Whether each run waits until the machine is quiet, else it may take twice as long.
-
-    A move that is not ``compared`` with others needs not be fair to anybody.
-    """
+def is_hurried(question: Question) -> bool:
+    """Whether a run may take twice as long if the machine is not quiet when it begins."""
     rate = question.rate_bytes_per_s
-    is_hurried = rate is None or rate >= _SETTLE_RATE_BYTES_PER_S_MIN
-    return compared and is_hurried and question.memory_bytes >= _SETTLE_BYTES_MIN
+    is_fast = rate is None or rate >= _HURRIED_RATE_BYTES_PER_S_MIN
+    return is_fast and question.memory_bytes >= _HURRIED_BYTES_MIN
 
 
 async def _prepare(arena: Arena, peer: Peer, contents: Path, memory_bytes: int) -> PeerRuns:

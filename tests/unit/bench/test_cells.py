@@ -15,7 +15,7 @@ from ferry_types.errors import ErrorCode, FerryError
 from ferry_types.migrations import TransportOption
 
 MIB = 2**20
-WHOLE_S_MAX = 40 * 60
+WHOLE_S_MAX = 45 * 60
 PEERS_OF_THE_COMMAND_LINE = {"qemu", "qemu-multifd", "grpc", "socket"}
 
 

@@ -1,13 +1,20 @@
-"""A run that the hypervisor has disturbed is made again, but not for ever."""
+"""A run waits for a quiet machine, and is made again if the hypervisor has disturbed it, but not for ever."""
 
 import pytest
 from tests.unit.bench.bench_samples import own_run
 
-from ferry_cli.bench.document import OwnRun
-from ferry_cli.bench.rounds import TRIES_MAX, undisturbed
+from ferry_cli.bench.document import OwnRun, Question
+from ferry_cli.bench.memory import FreeMemory
+from ferry_cli.bench.rounds import TRIES_MAX, free_memory, is_hurried, undisturbed
+from ferry_types.limits import PAGE_SIZE
+from ferry_types.units import parse_rate
+
+MIB = 2**20
 
 
-async def measured(*stolen_s: float, total_s: float = 1.0) -> tuple[float, int, int]:
+async def measured(
+    *stolen_s: float, total_s: float = 1.0, tries_max: int = TRIES_MAX
+) -> tuple[float, int, int]:
     """Stolen time of the run that counts, how many were set aside, and how often there was a rest before."""
     rest = iter(stolen_s)
     rests = 0
@@ -19,7 +26,7 @@ async def measured(*stolen_s: float, total_s: float = 1.0) -> tuple[float, int, 
         nonlocal rests
         rests += 1
 
-    run, set_aside = await undisturbed(run_once, quieten)
+    run, set_aside = await undisturbed(run_once, quieten, tries_max)
     return run.stolen_s, set_aside, rests
 
 
@@ -35,6 +42,31 @@ async def test_the_last_try_counts_whatever_was_taken_of_it() -> None:
     stolen_s = [0.1 * number for number in range(1, TRIES_MAX + 1)]
 
     assert await measured(*stolen_s) == (stolen_s[-1], TRIES_MAX - 1, TRIES_MAX)
+
+
+async def test_a_run_that_has_one_try_counts_after_a_rest_all_the_same() -> None:
+    assert await measured(0.4, tries_max=1) == (0.4, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "rate_bytes_per_s", "hurried"),
+    [
+        (256 * MIB, None, True),
+        (256 * MIB - PAGE_SIZE, None, False),
+        (256 * MIB, parse_rate("10Gbit/s"), True),
+        (256 * MIB, parse_rate("1Gbit/s"), False),
+    ],
+)
+@pytest.mark.parametrize("fill", ["random", "zero"])
+async def test_whoever_is_in_a_hurry_waits_for_a_quiet_machine(
+    fill: str, memory_bytes: int, rate_bytes_per_s: int | None, *, hurried: bool
+) -> None:
+    question = Question(memory_bytes, fill, "idle", "tcpip", None, rate_bytes_per_s)
+
+    assert is_hurried(question) == hurried
+    settled = free_memory(question, compared=True) is FreeMemory.WARM_AND_SETTLED
+    assert settled == (hurried and fill != "zero")
+    assert free_memory(question, compared=False) is not FreeMemory.WARM_AND_SETTLED
 
 
 @pytest.mark.parametrize(("stolen_s", "total_s"), [(0.01, 0.05), (0.02, 0.4), (0.05, 1.0)])
