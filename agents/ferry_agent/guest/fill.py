@@ -31,7 +31,7 @@ def fill_pages(memory: GuestMemory, first_page: int, fill: FillSpec, seed: int) 
         case Fill.RANDOM:
             _fill_random(memory.words[first_page:].reshape(-1), seed)
         case Fill.FILE:
-            _fill_from(Path(fill.path or ""), memory.pages[first_page:].reshape(-1))
+            _fill_from(fill.path or "", memory.pages[first_page:].reshape(-1))
     memory.mark_written(slice(first_page, memory.n_pages))
 
 
@@ -42,7 +42,7 @@ def _fill_random(words: NDArray[np.uint64], seed: int) -> None:
         batch[:] = generator.integers(0, 2**64, len(batch), dtype=np.uint64)
 
 
-def _fill_from(path: Path, target: NDArray[np.uint8]) -> None:
+def _fill_from(path: str, target: NDArray[np.uint8]) -> None:
     filled = 0
     for file in _files_of(path):
         filled += _read_into(file, target[filled:])
@@ -57,41 +57,55 @@ def _fill_from(path: Path, target: NDArray[np.uint8]) -> None:
         filled += count
 
 
-def _files_of(path: Path) -> Iterator[Path]:
-    """The file itself, or the regular files under a directory in the order of their paths."""
+def _files_of(path: str) -> Iterator[str]:
+    """The file itself, or the regular files under a directory in the order of their paths.
+
+    Strings, and below descriptors: there may be tens of thousands of small files, and a failover waits.
+    """
     try:
-        mode = path.stat().st_mode
+        mode = Path(path).stat().st_mode
         if stat.S_ISREG(mode):
             yield path
             return
         if not stat.S_ISDIR(mode):
             raise FerryError(failed(f"{path} is neither a file nor a directory", "name one that is"))
-        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    yield from _files_under(path)
+
+
+def _files_under(path: str) -> Iterator[str]:
+    try:
+        with os.scandir(path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise _unreadable(path, error) from error
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _files_of(path / entry.name)
+            yield from _files_under(entry.path)
         elif entry.is_file(follow_symlinks=False):
-            yield path / entry.name
+            yield entry.path
 
 
-def _read_into(path: Path, target: NDArray[np.uint8]) -> int:
+def _read_into(path: str, target: NDArray[np.uint8]) -> int:
     """Read a file, as much of it as fits; return the number of bytes."""
     count = 0
     try:
-        with path.open("rb", buffering=0) as file:
+        file = os.open(path, os.O_RDONLY)
+        try:
             while count < len(target):
-                got = file.readinto(target[count : count + _READ_BYTES].data)
+                got = os.readv(file, (target[count : count + _READ_BYTES].data,))
                 if not got:
                     break
                 count += got
+        finally:
+            os.close(file)
     except OSError as error:
         raise _unreadable(path, error) from error
     return count
 
 
-def _unreadable(path: Path, error: OSError) -> FerryError:
+def _unreadable(path: str, error: OSError) -> FerryError:
     return FerryError(
         failed(
             f"cannot fill memory from {path}: {error.strerror or error}",
