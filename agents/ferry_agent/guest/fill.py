@@ -60,7 +60,8 @@ def _fill_from(path: str, target: NDArray[np.uint8]) -> None:
 def _files_of(path: str) -> Iterator[str]:
     """The file itself, or the regular files under a directory in the order of their paths.
 
-    Strings, and below descriptors: there may be tens of thousands of small files, and a failover waits.
+    Plain strings here and descriptors in ``_read_into``: ``pathlib`` takes most of the time that a folder of
+    tens of thousands of small files takes, and a failover waits for it.
     """
     try:
         mode = Path(path).stat().st_mode

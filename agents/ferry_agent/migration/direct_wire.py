@@ -52,8 +52,8 @@ PIECE_BYTES = 512 * 2**10
 """A thread that waits for a run of pages is woken up by so much of it, not by each of the kernel's segments
 of 64 KiB: the sender pays for waking it, and that takes longer than to copy a segment. What has come is
 hashed piece by piece, out of the processor's own cache, four times as fast as from memory. Over loopback the
-one takes an eighth off a move of 1 GiB, the other a twentieth. Half as much does about as well on a Xeon, and
-costs an EPYC's threads a tenth."""
+one takes an eighth off a move of 1 GiB, the other a twentieth. Half as much does about as well on a Xeon; of
+bare processes on an EPYC it costs a tenth more processor time."""
 
 _NAMES = struct.Struct("<II")
 _TIMEVAL = struct.Struct("ll")

@@ -10,6 +10,7 @@ from ferry_cli.bench import cells
 from ferry_cli.bench.catalogue import PEERS, choose_peers
 from ferry_cli.bench.cells import all_groups, chosen
 from ferry_cli.bench.estimate import estimate_s
+from ferry_cli.bench.memory import SETTLE_S
 from ferry_cli.bench.results import FORMAT, SuiteResult
 from ferry_types.errors import ErrorCode, FerryError
 from ferry_types.migrations import TransportOption
@@ -69,6 +70,10 @@ def test_an_estimate_follows_what_is_asked_for() -> None:
     assert estimate_s(all_groups(runs=10)) > 1.5 * whole
     assert estimate_s(chosen(all_groups(), ["1Gbit/s"])) < whole / 2
     assert estimate_s(chosen(all_groups(1, 5), [], (), 64 * MIB)) < 120
+
+
+def test_an_estimate_counts_a_rest_before_each_black_out() -> None:
+    assert estimate_s(chosen(all_groups(1, 100), ["blackout"])) > 100 * SETTLE_S
 
 
 def test_words_of_one_kind_add_up_and_kinds_narrow_each_other() -> None:

@@ -1,4 +1,4 @@
-"""A run waits for a quiet machine, and is made again if the hypervisor has disturbed it, but not for ever."""
+"""Runs begin on a quiet machine, and one is made again if the hypervisor has disturbed it, but not for ever."""
 
 import pytest
 from tests.unit.bench.bench_samples import own_run
@@ -58,7 +58,7 @@ async def test_a_run_that_has_one_try_counts_after_a_rest_all_the_same() -> None
     ],
 )
 @pytest.mark.parametrize("fill", ["random", "zero"])
-async def test_whoever_is_in_a_hurry_waits_for_a_quiet_machine(
+def test_free_memory_is_warm_and_settled_for_runs_that_are_hurried_and_compared(
     fill: str, memory_bytes: int, rate_bytes_per_s: int | None, *, hurried: bool
 ) -> None:
     question = Question(memory_bytes, fill, "idle", "tcpip", None, rate_bytes_per_s)

@@ -86,3 +86,14 @@ def test_an_unreadable_file_in_a_directory_is_named(
     monkeypatch.setattr(os, "open", deny)
     with pytest.raises(FerryError, match=r"secret: Permission denied"):
         boot(fill=FillSpec(Fill.FILE, str(tmp_path)))
+
+
+def test_no_file_of_a_directory_stays_open(boot: BootGuest, tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / str(number)).write_bytes(b"x")
+    descriptors = Path("/proc/self/fd")
+    open_before = {each.name for each in descriptors.iterdir()}
+
+    boot(fill=FillSpec(Fill.FILE, str(tmp_path)))
+
+    assert {each.name for each in descriptors.iterdir()} == open_before
