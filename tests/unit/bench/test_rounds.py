@@ -1,4 +1,4 @@
-"""Runs begin on a quiet machine, and one is made again if the hypervisor has disturbed it, but not for ever."""
+"""Runs begin on a quiet machine; one that the hypervisor has disturbed is made again, but not for ever."""
 
 import pytest
 from tests.unit.bench.bench_samples import own_run
