@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.unit.network.traffic import member as nic
 
@@ -117,6 +117,7 @@ def test_while_something_waits_the_link_is_busy(
 
 
 @given(asks, weights, modes)
+@example([(0.0, 0, 1), (0.0, 1, 40001), (2**-8, 0, 113752)], (0, 4, 21), None)  # it comes back with a credit
 def test_a_time_that_is_said_to_be_the_earliest_is(
     wanted: list[tuple[float, int, int]], shares: tuple[int, ...], mode: TeamMode | None
 ) -> None:

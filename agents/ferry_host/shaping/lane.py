@@ -288,10 +288,12 @@ class Lane:
         if share.limit_bytes_per_s:
             return others
         fair = max(0.0, request.left_bytes + others - lead) / share.weight
+        tags = self._pinned(request.flow).turns.tags
         for other in self._waiting:
             if other is not share and not other.limit_bytes_per_s:
                 queued = sum(flow.queued_bytes for flow in other.waiting if self._usable(flow) == usable)
-                others += min(queued, max(0.0, fair * other.weight - lead))
+                ahead = max(0.0, tags[other] - tags[share])  # what the request's class catches up first
+                others += min(queued, max(0.0, (fair - ahead) * other.weight - lead))
         return others
 
     def _usable(self, flow: Flow) -> list[Member]:
