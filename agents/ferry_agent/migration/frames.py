@@ -208,7 +208,8 @@ def _zero_rows(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def _is_zero(rows: NDArray[np.uint64]) -> bool:
-    return not rows[::_PROBE_EVERY_PAGES, 0].any() and rows.max() == 0
+    # In 32 bits: without AVX-512, processors have no maximum of 64, and take a fifth longer to read memory.
+    return not rows[::_PROBE_EVERY_PAGES, 0].any() and rows.view(np.uint32).max() == 0
 
 
 def run_of(indices: NDArray[np.int64] | NDArray[np.uint32]) -> slice | None:
