@@ -57,7 +57,7 @@ PROGRESS_INTERVAL_S = 0.25
 """Progress is reported no more often than this, and at the end of every pass."""
 
 ARM_AHEAD_S = 0.01
-"""How long before a last pass has been sent, by its pace, the hand-off is armed: as long as that takes where
+"""How long before a last pass has arrived, by its pace, the hand-off is armed: as long as that takes where
 processors are busy."""
 
 ROUSE_S_MAX = 0.005

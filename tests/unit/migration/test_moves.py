@@ -19,6 +19,8 @@ from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration import protocol, source
 from ferry_agent.migration.copier import Copied, PageCopier
 from ferry_agent.migration.page_order import PageOrder, as_they_stand, rising
+from ferry_agent.migration.ports import UnshapedWire
+from ferry_agent.migration.transports import direct
 from ferry_agent.migration.zero_search import ZeroSearch
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import MigrationProgress
@@ -68,6 +70,32 @@ async def test_a_move_that_is_held_while_it_copies_is_not_armed_yet() -> None:
         await ends.move()
         await ends.target.device_state()
         assert ends.source.reached[1:3] == ["source.copying", "source.arming"]
+
+
+class SlowWire(UnshapedWire):
+    """Takes a frame of 16 pages each millisecond."""
+
+    frame_bytes = 16 * PAGE_SIZE
+
+    async def pass_bytes(self, size_bytes: int) -> None:
+        await asyncio.sleep(size_bytes / self.frame_bytes / 1000)
+
+    def pass_bytes_blocking(self, size_bytes: int) -> None:
+        time.sleep(size_bytes / self.frame_bytes / 1000)
+
+
+async def test_the_hand_off_is_armed_once_most_pages_have_arrived_not_when_a_window_was_given_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(direct, "WINDOW_FRAMES_MAX", protocol.IN_FLIGHT_FRAMES_MAX)
+    arrived = []
+    async with two_ends(random_memory(PAGES // 2), source_wire_of=lambda _nic_name, _mtu: SlowWire()) as ends:
+        touched = ends.target.memory.touched
+        ends.source.hooks["source.arming"] = lambda: arrived.append(np.count_nonzero(touched))
+        await ends.move()
+        await ends.target.device_state()
+
+    assert arrived[0] > PAGES // 4
 
 
 @pytest.mark.parametrize(("rouse_s", "by_then"), [(0.0, ["begun", "done"]), (0.2, ["begun"])])

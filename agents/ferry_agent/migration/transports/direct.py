@@ -80,6 +80,11 @@ class DirectTransport:
         """By the slowest NIC at either end."""
         return frame_pages([lane.wire for lane in self._lanes], self._target_frame_bytes)
 
+    @property
+    def pages_in_flight(self) -> int:
+        """As if all frames were full."""
+        return self._unanswered * self.frame_pages
+
     def connect(self) -> None:
         """Nothing: the ports come with Accept."""
 

@@ -53,6 +53,11 @@ class GrpcTransport(ABC):
         return frame_pages([lane.wire for lane in self._lanes], self._target_frame_bytes)
 
     @property
+    def pages_in_flight(self) -> int:
+        """Zero ones too."""
+        return sum(shipment.pages for lane in self._lanes for shipment in lane.in_flight)
+
+    @property
     def window_frames(self) -> int:
         """Frames that may be unacknowledged on all lanes."""
         return protocol.IN_FLIGHT_FRAMES_MAX

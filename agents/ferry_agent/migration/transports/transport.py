@@ -94,6 +94,10 @@ class Transport(Protocol):
     def frame_pages(self) -> int:
         """Pages that a frame should carry at most; NICs that come up or go down change it."""
 
+    @property
+    def pages_in_flight(self) -> int:
+        """About how many pages ``send`` was given of which nobody knows yet whether they have arrived."""
+
     def connect(self) -> None:
         """Begin to connect, so that this happens while the control stream is opened."""
 
