@@ -57,8 +57,8 @@ PROGRESS_INTERVAL_S = 0.25
 """Progress is reported no more often than this, and at the end of every pass."""
 
 ARM_AHEAD_S = 0.01
-"""How long before a last pass has arrived, by its pace, the hand-off is armed: as long as that takes where
-processors are busy."""
+"""How long before a last pass has arrived, by its pace, the hand-off is armed, if not all was sent before: as
+long as that takes where processors are busy."""
 
 ROUSE_S_MAX = 0.005
 """What a source waits at most for the target to be ready for the pause, before it pauses the guest."""

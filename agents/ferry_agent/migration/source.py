@@ -280,10 +280,10 @@ class OutgoingMove:
         def on_progress(pages_done: int) -> None:
             now_s = time.monotonic()
             passed_s = now_s - began_at_s
-            # A window's worth is given away at once, and says nothing about the pace.
+            # An empty window takes its fill at once, which says nothing about the pace.
             arrived = max(0, pages_done - self._transport.pages_in_flight)
-            is_all_given = pages_done == search.page_count
-            if is_all_given or (search.page_count - arrived) * passed_s <= ARM_AHEAD_S * arrived:
+            is_all_sent = pages_done == search.page_count
+            if is_all_sent or (search.page_count - arrived) * passed_s <= ARM_AHEAD_S * arrived:
                 self._arm_if_near(rate(passed_s))
             if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
                 self._report(pass_index, pages_done, search.page_count, rate(passed_s))

@@ -73,7 +73,7 @@ async def test_a_move_that_is_held_while_it_copies_is_not_armed_yet() -> None:
 
 
 class SlowWire(UnshapedWire):
-    """Takes a frame of 16 pages each millisecond."""
+    """Takes a frame of 16 pages each millisecond, the first ones too."""
 
     frame_bytes = 16 * PAGE_SIZE
 
@@ -84,7 +84,7 @@ class SlowWire(UnshapedWire):
         time.sleep(size_bytes / self.frame_bytes / 1000)
 
 
-async def test_the_hand_off_is_armed_once_most_pages_have_arrived_not_when_a_window_was_given_away(
+async def test_the_hand_off_is_armed_once_most_pages_have_arrived_not_when_the_window_is_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(direct, "WINDOW_FRAMES_MAX", protocol.IN_FLIGHT_FRAMES_MAX)

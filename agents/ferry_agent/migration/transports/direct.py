@@ -82,7 +82,7 @@ class DirectTransport:
 
     @property
     def pages_in_flight(self) -> int:
-        """As if all frames were full."""
+        """As if all frames were full: how many pages a frame turns out to have, its lane knows alone."""
         return self._unanswered * self.frame_pages
 
     def connect(self) -> None:

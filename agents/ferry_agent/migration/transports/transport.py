@@ -96,7 +96,7 @@ class Transport(Protocol):
 
     @property
     def pages_in_flight(self) -> int:
-        """About how many pages ``send`` was given of which nobody knows yet whether they have arrived."""
+        """About how many pages were sent and are not acknowledged yet."""
 
     def connect(self) -> None:
         """Begin to connect, so that this happens while the control stream is opened."""
