@@ -47,8 +47,8 @@ class _Attempt:
         """Set when the core ends the attempt: from then on the guest is not its to pause."""
         self.has_given_up = False
         """Set once it ends its streams and gives its marks back by itself, which is not to be cut short."""
-        self.estimating: asyncio.Task[None]
-        """Looks at guest memory, for a moment."""
+        self.estimating: asyncio.Task[None] | None = None
+        """Looks at guest memory, for a moment, once pages travel."""
         self._estimate: MoveEstimate | None = None
         self._failpoints = failpoints
         self._submit = submit
@@ -59,6 +59,11 @@ class _Attempt:
         """Pass progress on."""
         figures = self._with_estimate(progress.figures)
         self._submit(inputs.OutgoingProgress(replace(progress, figures=figures)))
+
+    def opened(self) -> None:
+        """Make the estimate, by what is to be copied from here on."""
+        self.estimating = asyncio.create_task(self._make_estimate())
+        self.tasks.add(self.estimating)
 
     async def arm(self, migration_id: str) -> None:
         """Ask for the hand-off to be armed; the core ends the attempt if it will not be."""
@@ -119,8 +124,7 @@ class _Attempt:
 
     def start(self, rules: EraRules, wire_of: WireOf, channels: IdleChannels) -> None:
         """Begin."""
-        self.estimating = asyncio.create_task(self._make_estimate())
-        self.tasks = {self.estimating, asyncio.create_task(self._run(rules, wire_of, channels))}
+        self.tasks.add(asyncio.create_task(self._run(rules, wire_of, channels)))
 
     async def _run(self, rules: EraRules, wire_of: WireOf, channels: IdleChannels) -> None:
         """Carry the attempt out, and report its failure, before or after the final copy."""
@@ -230,7 +234,8 @@ class OutgoingMoves:
 
     async def _release(self, attempt: _Attempt, command: commands.ReleaseSource) -> None:
         await attempt.sent.wait()
-        await asyncio.wait({attempt.estimating})
+        if attempt.estimating is not None:
+            await asyncio.wait({attempt.estimating})
         figures = attempt.figures(command.first_quantum_at_s, command.hand_off)
         # Everything was sent, so nobody reads the memory any more, and nobody needs to wait for the streams.
         await attempt.image.destroy()

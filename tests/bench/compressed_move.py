@@ -109,6 +109,9 @@ class Source:
     def report(self, progress: MigrationProgress) -> None:
         """Nobody watches."""
 
+    def opened(self) -> None:
+        """Nobody estimates."""
+
     async def arm(self, _migration_id: str) -> None:
         """There is no coordinator."""
 

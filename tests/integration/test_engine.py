@@ -133,6 +133,9 @@ class WritingGuest:
     def report(self, progress: MigrationProgress) -> None:
         assert progress.pages_done <= progress.pages_total
 
+    def opened(self) -> None:
+        """Nobody estimates."""
+
     async def arm(self, migration_id: str) -> None:
         assert not self.paused
 

@@ -15,6 +15,9 @@ from ferry_agent.migration.transports.transport import PassKind, SentPages, Tran
 from ferry_agent.migration.zero_search import ZeroSearch
 from ferry_types.limits import FRAME_PAGES_MAX, FRAME_ZERO_PAGES_MAX
 
+LATE_ZEROS_SHARE = 1 / 16
+"""If more of the pages turn out zero only when they are copied, it costs less to look at each before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Copied:
@@ -41,6 +44,8 @@ class PageCopier:
         self._sent_pages = sent_pages
         self._taken = np.zeros(len(memory.pages), np.bool_)
         """Marks that this attempt has taken."""
+        self._pages_before = 0
+        """Of the last pass that was begun."""
 
     def take_touched(self, *, least_recently_used_first: bool) -> PageOrder:
         """All pages that the guest ever touched, for the first pass; takes their marks. For a thread."""
@@ -65,7 +70,8 @@ class PageCopier:
 
     def look_at(self, pages: PageOrder) -> ZeroSearch:
         """Begin to look for zero pages among these, whose marks are taken, for ``copy``."""
-        probe = not self._sent_pages.found_late  # in the pass before
+        probe = not self._many_are_late(self._pages_before)
+        self._pages_before = pages.page_count
         self._sent_pages.found_late = 0
         return ZeroSearch(self._memory.words, pages, probe=probe)
 
@@ -105,6 +111,9 @@ class PageCopier:
             saved_bytes=tally.saved_bytes - before.saved_bytes,
         )
 
+    def _many_are_late(self, pages_sent: int) -> bool:
+        return self._sent_pages.found_late > LATE_ZEROS_SHARE * pages_sent
+
     async def _send_all(self, search: ZeroSearch, on_progress: Callable[[int], None]) -> int:
         """Hand every page to the transport; how many were found zero before."""
         done = zero_count = 0
@@ -125,7 +134,7 @@ class PageCopier:
             while len(became_zero) > FRAME_ZERO_PAGES_MAX - FRAME_PAGES_MAX:
                 await self._transport.send(NO_PAGES, became_zero[:FRAME_ZERO_PAGES_MAX])
                 became_zero = became_zero[FRAME_ZERO_PAGES_MAX:]
-            if self._sent_pages.found_late:
+            if self._many_are_late(done):
                 search.trust_no_glance()
             on_progress(done - len(rest))
         if len(rest) or len(became_zero):

@@ -79,6 +79,9 @@ class SourceHost(Protocol):
     def report(self, progress: MigrationProgress) -> None:
         """Take a progress report: about ten a second, and one at the end of every pass."""
 
+    def opened(self) -> None:
+        """The streams are open, and pages begin to travel."""
+
     async def arm(self, migration_id: str) -> None:
         """Return once the coordinator has armed the hand-off; the guest still runs. Raises FerryError."""
 

@@ -145,6 +145,7 @@ class OutgoingMove:
         option, lanes = effective_option(self._order), self._transport.lanes
         accept = await self._link.open(self._memory.n_pages, self._boot_id, option, lanes)
         await self._transport.open(accept)
+        self._host.opened()
 
     async def _abandon(self) -> None:
         await asyncio.gather(self._link.close(), self._transport.close())

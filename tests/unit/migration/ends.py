@@ -75,6 +75,9 @@ class Source(Failpoints):
         self.reports.append(progress)
         self.on_report(progress)
 
+    def opened(self) -> None:
+        self.reached.append("opened")
+
     async def arm(self, migration_id: str) -> None:
         assert migration_id == MOVE
         assert not self.paused

@@ -52,6 +52,7 @@ async def test_what_the_target_refuses_fails_at_the_source_with_the_targets_word
         with pytest.raises(MoveFailed, match="under epoch 6"):
             await ends.move(epoch=6)
         assert wrong.value.refusal.rule == "migration token"
+        assert "opened" not in ends.source.reached
         assert not ends.target.outcome.done()
         await assert_runs_on(ends, [3])
 

@@ -16,12 +16,12 @@ from tests.unit.migration.ends import (
 )
 
 from ferry_agent.guest.memory import GuestMemory
-from ferry_agent.migration import protocol, source
+from ferry_agent.migration import copier, protocol, source
 from ferry_agent.migration.copier import Copied, PageCopier
 from ferry_agent.migration.page_order import PageOrder, as_they_stand, rising
 from ferry_agent.migration.ports import UnshapedWire
 from ferry_agent.migration.transports import direct
-from ferry_agent.migration.zero_search import ZeroSearch
+from ferry_agent.migration.zero_search import GLANCE_PAGES, ZeroSearch
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import MigrationProgress
 from ferry_types.migrations import TransportOption
@@ -55,6 +55,7 @@ async def test_an_idle_guest_arrives_page_by_page(option: TransportOption) -> No
     assert ends.source.reports[-1].pages_done == PAGES
     assert ends.source.reached == [
         "source.connecting",
+        "opened",
         "source.arming",  # while the last frames travel
         "source.copying",
         "source.paused",
@@ -69,7 +70,7 @@ async def test_a_move_that_is_held_while_it_copies_is_not_armed_yet() -> None:
         ends.source.hooks["source.copying"] = lambda: None
         await ends.move()
         await ends.target.device_state()
-        assert ends.source.reached[1:3] == ["source.copying", "source.arming"]
+        assert ends.source.reached[1:4] == ["opened", "source.copying", "source.arming"]
 
 
 class SlowWire(UnshapedWire):
@@ -280,6 +281,37 @@ async def test_zeros_among_busy_pages_show_once_they_are_copied() -> None:
         first, second = awaiting.figures(None).passes
         assert (first.pages_sent, first.zero_pages) == (PAGES - 3, 3)
         assert (second.pages_sent, second.zero_pages) == (PAGES - 3, 3)
+
+
+@pytest.mark.parametrize(("one_in", "is_trusted"), [(64, True), (8, False)])
+async def test_glances_are_trusted_unless_they_overlook_many_zero_pages(
+    one_in: int, is_trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = []
+
+    class Search(ZeroSearch):
+        def __init__(self, words: NDArray[np.uint64], pages: PageOrder, *, probe: bool) -> None:
+            probes.append(probe)
+            super().__init__(words, pages, probe=probe)
+
+    monkeypatch.setattr(copier, "ZeroSearch", Search)
+    memory = random_memory(PAGES)
+    memory.pages[::one_in] = 0
+    glanced_at = np.arange(PAGES)[PAGES // GLANCE_PAGES // 2 :: PAGES // GLANCE_PAGES]
+    assert memory.pages[glanced_at].any(axis=1).all()
+    async with two_ends(memory) as ends:
+
+        def write_once() -> None:
+            if ends.source.reached.count("source.copying") == 1:
+                memory.mark_written(slice(None))
+
+        ends.source.hooks["source.copying"] = write_once
+        awaiting = await ends.move()
+        await ends.target.device_state()
+        assert_equal(ends)
+
+    assert [one.zero_pages for one in awaiting.figures(None).passes] == [-(-PAGES // one_in)] * 2
+    assert probes[:2] == [True, is_trusted]
 
 
 async def test_many_pages_that_became_zero_travel_in_frames_of_bounded_size() -> None:

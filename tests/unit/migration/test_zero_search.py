@@ -1,19 +1,22 @@
 """Zero pages are found in every order and place, and looking begins before anybody asks."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ferry_agent.migration import page_order
-from ferry_agent.migration.page_order import as_they_stand
+from ferry_agent.migration.page_order import Indices, PageOrder, as_they_stand
 from ferry_agent.migration.zero_search import (
+    GLANCE_PAGES,
     LOOK_INLINE_PAGES_MAX,
     LOOKS_AHEAD,
-    PROBE_EVERY_PAGES,
     ZeroSearch,
 )
 
 BATCH = 1024
+GLANCE_EVERY = BATCH // GLANCE_PAGES
 PAGES = (LOOKS_AHEAD + 1) * BATCH + 904
 """The last batch is not looked at before the first was asked for, and has another length."""
 WORDS_PER_PAGE = 512
@@ -55,7 +58,7 @@ async def test_every_zero_page_is_found_and_the_order_kept(share_of_zeros: float
 
 async def test_pages_that_all_show_contents_at_a_glance_are_not_read() -> None:
     words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
-    words[::PROBE_EVERY_PAGES, 0] = 1
+    words[GLANCE_EVERY // 2 :: GLANCE_EVERY, 0] = 1
 
     _, mask = await found(ZeroSearch(words, as_they_stand(np.arange(PAGES)), probe=True))
 
@@ -63,9 +66,38 @@ async def test_pages_that_all_show_contents_at_a_glance_are_not_read() -> None:
     assert not mask[:whole_batches].any()
 
 
+async def test_a_batch_is_read_if_one_page_that_is_glanced_at_may_be_zero() -> None:
+    words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
+    words[GLANCE_EVERY // 2 :: GLANCE_EVERY, 0] = 1
+    words[BATCH + 3 * GLANCE_EVERY + GLANCE_EVERY // 2] = 0
+
+    _, mask = await found(ZeroSearch(words, as_they_stand(np.arange(PAGES)), probe=True))
+
+    assert not mask[:BATCH].any()
+    assert np.count_nonzero(mask[BATCH : 2 * BATCH]) == BATCH - GLANCE_PAGES + 1
+
+
+@pytest.mark.parametrize(("contents", "looked_at"), [(0, LOOKS_AHEAD), (1, 1)])
+async def test_behind_a_batch_that_shows_contents_nobody_looks_yet(contents: int, looked_at: int) -> None:
+    words = np.full((PAGES, WORDS_PER_PAGE), contents, np.uint64)
+    begun = []
+
+    def batches() -> Iterator[Indices]:
+        for batch in as_they_stand(np.arange(PAGES)).batches:
+            begun.append(len(batch))
+            yield batch
+
+    search = ZeroSearch(words, PageOrder(PAGES, batches()), probe=True)
+
+    assert begun == [BATCH] * looked_at
+    pages, mask = await found(search)
+    assert len(pages) == PAGES
+    assert mask.all() == (not contents)
+
+
 async def test_once_a_glance_was_wrong_every_page_is_looked_at() -> None:
     words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
-    words[::PROBE_EVERY_PAGES, 0] = 1
+    words[GLANCE_EVERY // 2 :: GLANCE_EVERY, 0] = 1
     search = ZeroSearch(words, as_they_stand(np.arange(PAGES)), probe=True)
     await search.next()
 
@@ -73,7 +105,7 @@ async def test_once_a_glance_was_wrong_every_page_is_looked_at() -> None:
     _, mask = await found(search)
 
     last = mask[-(PAGES % BATCH) :]  # looked at after that
-    assert np.count_nonzero(~last) == len(last) // PROBE_EVERY_PAGES + 1
+    assert np.count_nonzero(~last) == len(range(GLANCE_EVERY // 2, len(last), GLANCE_EVERY))
 
 
 async def test_looking_begins_at_once() -> None:
