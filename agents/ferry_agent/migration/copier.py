@@ -44,8 +44,8 @@ class PageCopier:
         self._sent_pages = sent_pages
         self._taken = np.zeros(len(memory.pages), np.bool_)
         """Marks that this attempt has taken."""
-        self._pages_before = 0
-        """Of the last pass that was begun."""
+        self._glances_hold = True
+        """Whether those of the last pass have overlooked few zero pages."""
 
     def take_touched(self, *, least_recently_used_first: bool) -> PageOrder:
         """All pages that the guest ever touched, for the first pass; takes their marks. For a thread."""
@@ -70,10 +70,8 @@ class PageCopier:
 
     def look_at(self, pages: PageOrder) -> ZeroSearch:
         """Begin to look for zero pages among these, whose marks are taken, for ``copy``."""
-        probe = not self._many_are_late(self._pages_before)
-        self._pages_before = pages.page_count
         self._sent_pages.found_late = 0
-        return ZeroSearch(self._memory.words, pages, probe=probe)
+        return ZeroSearch(self._memory.words, pages, glance=self._glances_hold)
 
     async def copy(self, kind: PassKind, search: ZeroSearch, on_progress: Callable[[int], None]) -> Copied:
         """Send these pages in their order, and return once the target has checked and written them.
@@ -84,6 +82,7 @@ class PageCopier:
         before = self._begin(kind)
         zero_count = await self._send_all(search, on_progress)
         await self._transport.settle()
+        self._glances_hold = not self._many_are_late(search.page_count)
         return self._copied(search, zero_count, before)
 
     async def copy_last(self, search: ZeroSearch) -> Copied:

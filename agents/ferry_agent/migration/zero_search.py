@@ -31,12 +31,12 @@ class ZeroSearch:
     event loop; NumPy lets go of the interpreter, so that leases are renewed meanwhile.
     """
 
-    def __init__(self, words: NDArray[np.uint64], pages: PageOrder, *, probe: bool) -> None:
-        """``words`` is memory as (n, 512) uint64; ``probe``: a glance may show that pages are not zero."""
+    def __init__(self, words: NDArray[np.uint64], pages: PageOrder, *, glance: bool) -> None:
+        """``words`` is memory as (n, 512) uint64; ``glance``: one may show that pages are not zero."""
         self.page_count = pages.page_count
         self._words = words
         self._rest = pages.batches
-        self._probe = probe
+        self._glance = glance
         self._ahead: deque[tuple[Indices, asyncio.Future[Mask]]] = deque()
         self._look_ahead()
 
@@ -51,7 +51,7 @@ class ZeroSearch:
 
     def trust_no_glance(self) -> None:
         """Many zero pages have turned up where a glance showed none: look at every page from here on."""
-        self._probe = False
+        self._glance = False
 
     def _look_ahead(self) -> None:
         for batch in islice(self._rest, LOOKS_AHEAD - len(self._ahead)):
@@ -72,4 +72,4 @@ class ZeroSearch:
     def _shows_contents(self, batch: Indices) -> bool:
         heads, stride = self._words[:, 0], len(batch) // GLANCE_PAGES
         # Not the very first: guests keep books there, whose heads are often zero.
-        return self._probe and all(heads[page] for page in batch[stride // 2 :: stride])
+        return self._glance and all(heads[page] for page in batch[stride // 2 :: stride])

@@ -287,12 +287,12 @@ async def test_zeros_among_busy_pages_show_once_they_are_copied() -> None:
 async def test_glances_are_trusted_unless_they_overlook_many_zero_pages(
     one_in: int, is_trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probes = []
+    glances = []
 
     class Search(ZeroSearch):
-        def __init__(self, words: NDArray[np.uint64], pages: PageOrder, *, probe: bool) -> None:
-            probes.append(probe)
-            super().__init__(words, pages, probe=probe)
+        def __init__(self, words: NDArray[np.uint64], pages: PageOrder, *, glance: bool) -> None:
+            glances.append(glance)
+            super().__init__(words, pages, glance=glance)
 
     monkeypatch.setattr(copier, "ZeroSearch", Search)
     memory = random_memory(PAGES)
@@ -311,7 +311,7 @@ async def test_glances_are_trusted_unless_they_overlook_many_zero_pages(
         assert_equal(ends)
 
     assert [one.zero_pages for one in awaiting.figures(None).passes] == [-(-PAGES // one_in)] * 2
-    assert probes[:2] == [True, is_trusted]
+    assert glances[:2] == [True, is_trusted]
 
 
 async def test_many_pages_that_became_zero_travel_in_frames_of_bounded_size() -> None:

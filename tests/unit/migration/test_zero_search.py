@@ -50,7 +50,7 @@ async def test_every_zero_page_is_found_and_the_order_kept(share_of_zeros: float
     words, zero = memory(share_of_zeros)
     order = np.random.default_rng(3).permutation(PAGES) if shuffled else np.arange(PAGES)
 
-    pages, mask = await found(ZeroSearch(words, as_they_stand(order), probe=False))
+    pages, mask = await found(ZeroSearch(words, as_they_stand(order), glance=False))
 
     assert np.array_equal(pages, order)
     assert np.array_equal(mask, zero[order])
@@ -60,7 +60,7 @@ async def test_pages_that_all_show_contents_at_a_glance_are_not_read() -> None:
     words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
     words[GLANCE_EVERY // 2 :: GLANCE_EVERY, 0] = 1
 
-    _, mask = await found(ZeroSearch(words, as_they_stand(np.arange(PAGES)), probe=True))
+    _, mask = await found(ZeroSearch(words, as_they_stand(np.arange(PAGES)), glance=True))
 
     whole_batches = PAGES // BATCH * BATCH
     assert not mask[:whole_batches].any()
@@ -71,7 +71,7 @@ async def test_a_batch_is_read_if_one_page_that_is_glanced_at_may_be_zero() -> N
     words[GLANCE_EVERY // 2 :: GLANCE_EVERY, 0] = 1
     words[BATCH + 3 * GLANCE_EVERY + GLANCE_EVERY // 2] = 0
 
-    _, mask = await found(ZeroSearch(words, as_they_stand(np.arange(PAGES)), probe=True))
+    _, mask = await found(ZeroSearch(words, as_they_stand(np.arange(PAGES)), glance=True))
 
     assert not mask[:BATCH].any()
     assert np.count_nonzero(mask[BATCH : 2 * BATCH]) == BATCH - GLANCE_PAGES + 1
@@ -87,7 +87,7 @@ async def test_behind_a_batch_that_shows_contents_nobody_looks_yet(contents: int
             begun.append(len(batch))
             yield batch
 
-    search = ZeroSearch(words, PageOrder(PAGES, batches()), probe=True)
+    search = ZeroSearch(words, PageOrder(PAGES, batches()), glance=True)
 
     assert begun == [BATCH] * looked_at
     pages, mask = await found(search)
@@ -98,19 +98,21 @@ async def test_behind_a_batch_that_shows_contents_nobody_looks_yet(contents: int
 async def test_once_a_glance_was_wrong_every_page_is_looked_at() -> None:
     words = np.zeros((PAGES, WORDS_PER_PAGE), np.uint64)
     words[GLANCE_EVERY // 2 :: GLANCE_EVERY, 0] = 1
-    search = ZeroSearch(words, as_they_stand(np.arange(PAGES)), probe=True)
+    search = ZeroSearch(words, as_they_stand(np.arange(PAGES)), glance=True)
     await search.next()
 
     search.trust_no_glance()
     _, mask = await found(search)
 
-    last = mask[-(PAGES % BATCH) :]  # looked at after that
+    whole = mask[BATCH : -(PAGES % BATCH)]  # looked at after that, but not the second batch
+    assert np.count_nonzero(~whole) == len(whole) // GLANCE_EVERY
+    last = mask[-(PAGES % BATCH) :]
     assert np.count_nonzero(~last) == len(range(GLANCE_EVERY // 2, len(last), GLANCE_EVERY))
 
 
 async def test_looking_begins_at_once() -> None:
     words = np.zeros((LOOK_INLINE_PAGES_MAX, WORDS_PER_PAGE), np.uint64)
-    search = ZeroSearch(words, as_they_stand(np.arange(LOOK_INLINE_PAGES_MAX)), probe=False)
+    search = ZeroSearch(words, as_they_stand(np.arange(LOOK_INLINE_PAGES_MAX)), glance=False)
 
     words[:] = 1  # as a guest that writes later, and marks what it wrote
     _, mask = await found(search)
