@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ferry_cli import interrupts
 from ferry_cli.scenarios.live import run_live, virtual_only
 from ferry_sim.scenarios import model
 from ferry_sim.scenarios.outcome import Outcome
@@ -52,7 +53,7 @@ async def _run_all() -> dict[str, Outcome | BaseException]:
 @pytest.fixture(scope="module")
 def outcomes() -> Mapping[str, Outcome | BaseException]:
     """Scenario -> what came of it, or why it could not be run."""
-    return asyncio.run(_run_all())
+    return interrupts.run(_run_all())
 
 
 @pytest.mark.parametrize("name", LIVE)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ferry_cli import interrupts
 from ferry_cli.scenarios.documents import outcome_lines
 from ferry_cli.scenarios.live import run_live
 from ferry_sim.scenarios import model
@@ -57,7 +58,7 @@ def outcomes(request: pytest.FixtureRequest) -> Mapping[str, Outcome | BaseExcep
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
     }
-    return asyncio.run(_run_all([name for name in NAMES if name in chosen]))
+    return interrupts.run(_run_all([name for name in NAMES if name in chosen]))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from ferry.v1 import admin_pb2, common_pb2
+from ferry_cli.tables import blackout_line
 from ferry_cli.views import View, migration_view, rfc3339
 from ferry_sim.scenarios.outcome import Outcome
 from ferry_sim.scenarios.seen import SeenEvent, SeenMove
+from ferry_types.units import format_duration
 from ferry_wire.conversion import to_proto
 
 _MEASURED: Final = (
@@ -112,6 +114,11 @@ def outcome_lines(file: str, outcome: Outcome) -> Iterator[str]:
     yield "    what has happened:" if outcome.seen.events else "    the log is empty"
     for event in outcome.seen.events:
         yield f"        {rfc3339(event.time_us)} {event.event_id or '-':>5} {event.message}"
+    for move in outcome.seen.moves:
+        figures = move.figures
+        if figures is not None and figures.blackout_s is not None and figures.blackout is not None:
+            yield f"    {move.migration_id} of {move.vm}: black-out {format_duration(figures.blackout_s)}"
+            yield f"    {blackout_line(figures.blackout)}"
     ends = (f"{name} {vm.state} on {vm.node or 'no host'}" for name, vm in sorted(outcome.seen.vms.items()))
     yield f"    at the end: {', '.join([*ends, *_node_ends(outcome)]) or 'nobody could be asked'}"
 

@@ -14,7 +14,7 @@ from ferry_sim.scenarios import model, schema
 from ferry_sim.scenarios.figures import checks
 from ferry_sim.scenarios.outcome import Outcome
 from ferry_sim.scenarios.seen import Seen, SeenMove
-from ferry_types.migrations import MigrationFigures, PassFigures
+from ferry_types.migrations import BlackoutParts, MigrationFigures, PassFigures
 
 HEAD = "title: t\nshows: s\nrule: r\nnodes: {n1: , n2: , n3: }\nvms: {a: {node: n1}}\n"
 S = 10**9
@@ -103,7 +103,12 @@ def test_figures_are_shown_beside_what_is_expected_and_one_that_is_off_is_exit_1
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = MigrationFigures(
-        (PassFigures(1, 10, 0, 40960, 2.0, 0),), PassFigures(0, 0, 0, 0, 0.0, 0), 2.0, 0.1, 40960
+        (PassFigures(1, 10, 0, 40960, 2.0, 0),),
+        PassFigures(0, 0, 0, 0, 0.0, 0),
+        2.0,
+        0.1,
+        40960,
+        blackout=BlackoutParts(0.04, 0.03, 0.02, 0.01),
     )
     move = SeenMove("m1", "a", "n1", "n2", "completed", "", "tcpip", "live", "", 1, 2.5, figures)
 
@@ -131,6 +136,7 @@ def test_figures_are_shown_beside_what_is_expected_and_one_that_is_off_is_exit_1
     said = capsys.readouterr().out
     assert "OFF  moves[0] (a): total_s is 2.5, expected about 3 within 5 % (2.85 to 3.15)" in said
     assert "ok   moves[0] (a): passes is 1, expected 1" in said
+    assert "m1 of a: black-out 100.0 ms\n      of it last pages 40.0 ms, ready 30.0 ms" in said
 
 
 @pytest.mark.parametrize(
