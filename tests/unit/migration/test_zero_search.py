@@ -104,7 +104,7 @@ async def test_once_a_glance_was_wrong_every_page_is_looked_at() -> None:
     search.trust_no_glance()
     _, mask = await found(search)
 
-    whole = mask[BATCH : -(PAGES % BATCH)]  # looked at after that, but not the second batch
+    whole = mask[BATCH : -(PAGES % BATCH)]  # without the batch that was glanced at before
     assert np.count_nonzero(~whole) == len(whole) // GLANCE_EVERY
     last = mask[-(PAGES % BATCH) :]
     assert np.count_nonzero(~last) == len(range(GLANCE_EVERY // 2, len(last), GLANCE_EVERY))
