@@ -1,7 +1,9 @@
 """When pre-copy ends: continue copying while the guest runs, pause it and switch over, or give up.
 
-The rules are Hyper-V's: nothing is dirty any more, or what is left fits into the black-out that is allowed,
-or the pass limit is reached. Three more, beyond Hyper-V, a user has to ask for:
+The rules are Hyper-V's: nothing is dirty any more, or what is left is tiny, or the pass limit is reached. And
+what fits into the black-out that is allowed is copied in it once passes do not make it notably less: while
+they do, a pass takes no longer than the black-out that it spares. Three more, beyond Hyper-V, a user has to
+ask for:
 
 - *Throttle.* The guest is slowed after each pass that left more than half as much dirty as there was to
   send: by 20 %, then by 10 % more each time, by 99 % at most. These are the defaults of QEMU's auto-converge
@@ -30,6 +32,9 @@ THROTTLE_MAX_PERCENT = 99
 
 UNPRODUCTIVE_SHARE = 0.5
 """A pass is unproductive if it left more than this share of what it had to send; the guest is slowed then."""
+
+TINY_S = 0.001
+"""What is left is tiny if it is copied in this time: a hand-off takes longer, and no pass takes less."""
 
 STALLED_PASSES = 2
 STALLED_SHARE = 0.9
@@ -105,11 +110,10 @@ def decide(
     copy_s = copy_time_s(dirty_pages, rate_bytes_per_s)
     if copy_s is not None and copy_s <= policy.blackout_allowed_s:
         verb = "fits" if dirty_pages == 1 else "fit"
-        return _switch(
-            last,
-            f"switched after pass {last.index}: {left} {verb} into {allowed} "
-            f"at {format_rate(rate_bytes_per_s)}",
-        )
+        fits = f"{left} {verb} into {allowed} at {format_rate(rate_bytes_per_s)}"
+        if len(history) < policy.pass_limit and _pays(last.index, _pages_of(last), dirty_pages, copy_s):
+            return _continue(history, f"{fits}, and one more pass leaves less", policy)
+        return _switch(last, f"switched after pass {last.index}: {fits}")
     if policy.switch_at_minimum:
         if (reason := _minimum_reason(history, dirty_pages, policy)) is not None:
             return _switch(last, f"switched after pass {last.index} with {left}: {reason}")
@@ -124,20 +128,24 @@ def decide(
         if copy_s is None
         else f"need {format_duration(copy_s)} at {format_rate(rate_bytes_per_s)}, {allowed} are less"
     )
-    percent = next_throttle_percent(history) if policy.throttle else 0
-    slowed = f"; the guest is slowed by {percent} %" if percent else ""
-    return Decision(Action.CONTINUE, f"pass {last.index + 1} follows: {left} {needed}{slowed}", percent)
+    return _continue(history, f"{left} {needed}", policy)
 
 
-def is_switch_near(dirty_pages: int, rate_bytes_per_s: float, policy: Policy) -> bool:
+def is_switch_near(
+    pass_index: int, pass_pages: int, dirty_pages: int, rate_bytes_per_s: float, policy: Policy
+) -> bool:
     """Whether the pass whose last pages are travelling will most likely be the one to switch after.
 
-    The guest writes on until they have arrived: half of what is allowed is left for that.
+    ``pass_pages``: which it has to send. The guest writes on until they have arrived: half of what is allowed
+    is left for that.
     """
     if policy.is_choosy:
         return False
     copy_s = copy_time_s(dirty_pages, rate_bytes_per_s)
-    return dirty_pages == 0 or (copy_s is not None and copy_s <= policy.blackout_allowed_s / 2)
+    if copy_s is None:
+        return dirty_pages == 0
+    is_last = pass_index >= policy.pass_limit or not _pays(pass_index, pass_pages, dirty_pages, copy_s)
+    return is_last and copy_s <= policy.blackout_allowed_s / 2
 
 
 def next_throttle_percent(history: Sequence[PassFigures]) -> int:
@@ -173,6 +181,15 @@ def copy_time_s(pages: int, rate_bytes_per_s: float) -> float | None:
     return pages * PAGE_SIZE / rate_bytes_per_s if rate_bytes_per_s > 0 else None
 
 
+def _pays(pass_index: int, pass_pages: int, dirty_pages: int, copy_s: float) -> bool:
+    """Whether one more pass leaves notably less than this one has, with so many pages dirty.
+
+    The first pass says nothing about that: it has all memory to send.
+    """
+    gets_on = pass_index == 1 or dirty_pages <= UNPRODUCTIVE_SHARE * pass_pages
+    return copy_s > TINY_S and gets_on
+
+
 def _minimum_reason(history: Sequence[PassFigures], dirty_pages: int, policy: Policy) -> str | None:
     """Why now is the moment to switch, or None."""
     at_limit = len(history) >= policy.pass_limit
@@ -186,6 +203,12 @@ def _minimum_reason(history: Sequence[PassFigures], dirty_pages: int, policy: Po
     if len(history) >= policy.pass_limit + MINIMUM_WAIT_PASSES:
         return f"{why}, and {MINIMUM_WAIT_PASSES} more passes brought nothing near {_counted(least, 'page')}"
     return None
+
+
+def _continue(history: Sequence[PassFigures], why: str, policy: Policy) -> Decision:
+    percent = next_throttle_percent(history) if policy.throttle else 0
+    slowed = f"; the guest is slowed by {percent} %" if percent else ""
+    return Decision(Action.CONTINUE, f"pass {history[-1].index + 1} follows: {why}{slowed}", percent)
 
 
 def _switch(last: PassFigures, explanation: str) -> Decision:

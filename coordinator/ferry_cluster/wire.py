@@ -27,6 +27,9 @@ from ferry_types.qos import limit_bytes_per_s
 MOVES_MAX = 5
 """Completed moves, the latest ones, that are gone by; their median, so that one odd one does no harm."""
 
+HAND_OFF_S = 0.005
+"""A black-out but for its last pages, until a move has shown it: what processes on one machine take."""
+
 TELLING_BYTES_MIN = 4 * 2**20
 """A pass that sent less says more about round trips than about the wire."""
 
@@ -59,7 +62,7 @@ def wire_figures(
     shaped = _shaped_rate_bytes_per_s(settings, state, source, target, option, joins=not is_under_way)
     if not shaped or option is TransportOption.COMPRESSION:
         return shown
-    return WireFigures(shaped, shown.blackout_floor_s if shown else 0.0)
+    return WireFigures(shaped, shown.blackout_floor_s if shown else HAND_OFF_S)
 
 
 def _shaped_rate_bytes_per_s(
@@ -129,7 +132,7 @@ def _shown(
     latest = sorted(told, key=lambda shown: shown.number)[-MOVES_MAX:]
     floors_s = [shown.floor_s for shown in latest if shown.floor_s is not None]
     rate_bytes_per_s = median(shown.rate_bytes_per_s for shown in latest)
-    return WireFigures(rate_bytes_per_s, median(floors_s) if floors_s else 0.0)
+    return WireFigures(rate_bytes_per_s, median(floors_s) if floors_s else HAND_OFF_S)
 
 
 def _shown_by(move: MigrationRecord, option: TransportOption | None) -> _Told | None:

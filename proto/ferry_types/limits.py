@@ -30,7 +30,7 @@ HELPED_PASSES_MIN = 3
 """Help to converge compares passes after the first, so that it takes effect from the third on."""
 
 BLACKOUT_ALLOWED_S_DEFAULT = 0.05
-"""The switch is due when what is left fits into this time."""
+"""The switch may be made once what is left fits into this time."""
 
 BLACKOUT_ALLOWED_S_MAX = 60.0
 

@@ -150,7 +150,7 @@ class WireFigures:
     """What was measured between two hosts before a move.
 
     ``rate_bytes_per_s``: pages of memory over time, however they travel. ``blackout_floor_s``: how long a
-    guest is paused even with nothing left to send: round trips, commits, the first quantum; 0: not known.
+    guest is paused even with nothing left to send: round trips, commits, the first quantum.
     """
 
     rate_bytes_per_s: float

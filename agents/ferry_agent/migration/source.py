@@ -191,12 +191,12 @@ class OutgoingMove:
         except FerryError as error:
             self._breakage.break_off(error.refusal)
 
-    def _arm_if_near(self, rate_bytes_per_s: float) -> None:
-        """Arm while the last pages of a pass travel, if this will have been the last pass."""
+    def _arm_if_near(self, pass_index: int, page_count: int, rate_bytes_per_s: float) -> None:
+        """Arm while the last pages of a pass over so many travel, if this will have been the last pass."""
         if self._arming is not None or self._host.is_set("source.copying"):
             return
-        rate = self._record.rate_bytes_per_s or rate_bytes_per_s
-        if convergence.is_switch_near(self._dirty_pages(), rate, self._policy):
+        pages, rate = self._scale.emulated(page_count), self._record.rate_bytes_per_s or rate_bytes_per_s
+        if convergence.is_switch_near(pass_index, pages, self._dirty_pages(), rate, self._policy):
             self._begin_to_arm()
 
     def _begin_to_arm(self) -> None:
@@ -285,7 +285,7 @@ class OutgoingMove:
             arrived = max(0, pages_done - self._transport.pages_in_flight)
             is_all_sent = pages_done == search.page_count
             if is_all_sent or (search.page_count - arrived) * passed_s <= ARM_AHEAD_S * arrived:
-                self._arm_if_near(rate(passed_s))
+                self._arm_if_near(pass_index, search.page_count, rate(passed_s))
             if now_s - self._reported_at_s >= PROGRESS_INTERVAL_S:
                 self._report(pass_index, pages_done, search.page_count, rate(passed_s))
 

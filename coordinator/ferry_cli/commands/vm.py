@@ -263,7 +263,7 @@ def migrate_vm(
         int, typer.Option(min=1, max=PASS_LIMIT_MAX, help="Passes over memory before the switch is forced.")
     ] = PASS_LIMIT_DEFAULT,
     blackout_allowed: Annotated[
-        str, typer.Option(metavar="DURATION", help="Switch when what is left fits into this time.")
+        str, typer.Option(metavar="DURATION", help="For the last pages at most; less while passes still pay.")
     ] = "50ms",
     throttle: Annotated[
         bool, typer.Option("--throttle", help="Slow the guest while passes do not get on.")

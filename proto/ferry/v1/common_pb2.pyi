@@ -492,7 +492,7 @@ class MigrationOptions(_message.Message):
     pass_limit: _builtins.int
     """passes over memory before the switch is forced"""
     blackout_allowed_s: _builtins.float
-    """switch when what is left fits into this, seconds"""
+    """of the last pages, if the switch is not forced; seconds"""
     throttle: _builtins.bool
     """slow the guest when it dirties faster than the wire carries"""
     switch_at_minimum: _builtins.bool
@@ -583,7 +583,7 @@ class WireFigures(_message.Message):
     rate_bytes_per_s: _builtins.float
     """pages of memory over time, however they travel"""
     blackout_floor_s: _builtins.float
-    """pause with nothing left to send; 0: not known"""
+    """pause with nothing left to send, as far as it is known"""
     def __init__(
         self,
         *,

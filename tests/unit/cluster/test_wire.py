@@ -9,7 +9,7 @@ from tests.unit.cluster.core_bench import MIB, Bench, orders
 from tests.unit.cluster.test_networks import LIVE, Wired, nic
 
 from ferry_cluster.records import MigrationRecord
-from ferry_cluster.wire import MOVES_MAX
+from ferry_cluster.wire import HAND_OFF_S, MOVES_MAX
 from ferry_types.eras import Era
 from ferry_types.links import TrafficClass, goodput_bytes_per_s
 from ferry_types.messages import BeginOutgoing, IncomingPrepared
@@ -70,7 +70,7 @@ def test_the_rate_is_that_of_passes_and_the_floor_is_the_pause_without_its_pages
 
 def test_moves_the_other_way_count_as_well() -> None:
     figures = MigrationFigures((sent(50, 0.5),))
-    assert known(moved(1, figures, source="h2", target="h1")) == WireFigures(100 * MIB)
+    assert known(moved(1, figures, source="h2", target="h1")) == WireFigures(100 * MIB, HAND_OFF_S)
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,18 @@ def test_passes_that_were_not_about_the_wire_tell_nothing(passed: PassFigures) -
 def test_only_the_latest_moves_count() -> None:
     slow = moved(1, MigrationFigures((sent(50, 50.0),)))
     fast = [moved(number, MigrationFigures((sent(50, 0.5),))) for number in range(2, MOVES_MAX + 2)]
-    assert known(slow, *fast) == WireFigures(100 * MIB)
+    assert known(slow, *fast) == WireFigures(100 * MIB, HAND_OFF_S)
 
 
 def test_one_odd_move_does_no_harm() -> None:
     durations_s = (0.5, 25.0, 0.5)
     moves = [moved(number, MigrationFigures((sent(50, s),))) for number, s in enumerate(durations_s, 1)]
-    assert known(*moves) == WireFigures(100 * MIB)
+    assert known(*moves) == WireFigures(100 * MIB, HAND_OFF_S)
 
 
 def test_moves_that_tell_nothing_do_not_displace_those_that_do() -> None:
     idle = [moved(number, MigrationFigures((sent(1, 0.5),))) for number in range(2, MOVES_MAX + 2)]
-    assert known(moved(1, MigrationFigures((sent(50, 0.5),))), *idle) == WireFigures(100 * MIB)
+    assert known(moved(1, MigrationFigures((sent(50, 0.5),))), *idle) == WireFigures(100 * MIB, HAND_OFF_S)
 
 
 def test_the_floor_is_the_median_and_never_less_than_nothing() -> None:
@@ -123,7 +123,7 @@ def test_the_source_is_told_what_is_known() -> None:
     bench.cluster.state.migrations[before.id] = before
     (order,) = orders(bench.say(2, IncomingPrepared("m1")), 1)
     assert isinstance(order, BeginOutgoing)
-    assert order.wire == WireFigures(100 * MIB)
+    assert order.wire == WireFigures(100 * MIB, HAND_OFF_S)
 
 
 GIGABIT = parse_rate("1Gbit/s")
@@ -155,6 +155,11 @@ def rate(bench: Wired, option: TransportOption = TCPIP) -> float | None:
 def test_nics_with_a_rate_tell_what_the_wire_carries_before_any_move() -> None:
     assert rate(pair({"rate_bytes_per_s": GIGABIT})) == goodput_bytes_per_s(GIGABIT, 1500)
     assert rate(pair({"rate_bytes_per_s": GIGABIT, "mtu": 9000})) == goodput_bytes_per_s(GIGABIT, 9000)
+
+
+def test_before_any_move_a_hand_off_is_taken_to_last_as_usual() -> None:
+    figures = pair({"rate_bytes_per_s": GIGABIT}).cluster.wire_figures("h1", "h2", TCPIP)
+    assert figures == WireFigures(goodput_bytes_per_s(GIGABIT, 1500), HAND_OFF_S)
 
 
 def test_nics_without_one_tell_nothing() -> None:

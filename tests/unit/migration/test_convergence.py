@@ -33,10 +33,10 @@ def test_nothing_left() -> None:
 
 
 def test_what_is_left_fits() -> None:
-    decision = decide(passes(3), 212, 820 * MIB, POLICY)
+    decision = decide(passes(3), 201, 820 * MIB, POLICY)
     assert decision.action is Action.SWITCH_OVER
     assert decision.explanation == (
-        "switched after pass 3: 212 dirty pages (848 KiB) fit into the allowed 50.0 ms at 820 MiB/s"
+        "switched after pass 3: 201 dirty pages (804 KiB) fit into the allowed 50.0 ms at 820 MiB/s"
     )
 
 
@@ -45,9 +45,41 @@ def test_one_page_is_worded_as_one() -> None:
     assert "1 dirty page (4 KiB) fits into" in decision.explanation
 
 
-@pytest.mark.parametrize(("dirty_pages", "action"), [(500, Action.SWITCH_OVER), (501, Action.CONTINUE)])
+@pytest.mark.parametrize(("dirty_pages", "action"), [(5000, Action.SWITCH_OVER), (5001, Action.CONTINUE)])
 def test_the_border_is_the_allowed_blackout_at_the_measured_rate(dirty_pages: int, action: Action) -> None:
-    assert decide(passes(1), dirty_pages, 10_000 * PAGE_SIZE, POLICY).action is action
+    assert decide(passes(2), dirty_pages, 100_000 * PAGE_SIZE, POLICY).action is action
+
+
+@pytest.mark.parametrize(
+    ("pass_index", "dirty_pages", "action"),
+    [
+        (2, 501, Action.SWITCH_OVER),  # the second pass left more than half of its 1000 pages
+        (2, 500, Action.CONTINUE),
+        (1, 501, Action.CONTINUE),  # the first had all memory to send, and says nothing about the next
+        (2, 11, Action.CONTINUE),
+        (2, 10, Action.SWITCH_OVER),  # a millisecond
+        (1, 10, Action.SWITCH_OVER),
+        (10, 500, Action.SWITCH_OVER),  # the pass limit
+    ],
+)
+def test_what_fits_is_made_less_while_passes_leave_less_until_it_is_tiny(
+    pass_index: int, dirty_pages: int, action: Action
+) -> None:
+    decision = decide(passes(pass_index), dirty_pages, 10_000 * PAGE_SIZE, Policy(10, 60.0))
+    assert decision.action is action
+    assert "fit into the allowed 60.000 s" in decision.explanation
+
+
+def test_a_pass_that_is_made_for_less_says_so() -> None:
+    assert decide(passes(2), 500, 10_000 * PAGE_SIZE, POLICY).explanation == (
+        "pass 3 follows: 500 dirty pages (2.0 MiB) fit into the allowed 50.0 ms at 39.1 MiB/s, and one more "
+        "pass leaves less"
+    )
+
+
+def test_a_guest_that_is_slowed_stays_so_while_passes_leave_less() -> None:
+    history = leaving(5000, 1000, throttle_percent=40)
+    assert decide(history, 1000, 100_000 * PAGE_SIZE, THROTTLE).throttle_percent == 40
 
 
 def test_too_much_left_goes_on_and_says_how_much() -> None:
@@ -141,7 +173,7 @@ def test_the_guest_is_slowed_only_if_that_was_asked_for() -> None:
 
 
 def test_the_switch_of_a_slowed_guest_says_so() -> None:
-    decision = after(leaving(5000, 5000, 100, throttle_percent=40), THROTTLE)
+    decision = after(leaving(5000, 120, 100, throttle_percent=40), THROTTLE)
     assert decision.action is Action.SWITCH_OVER
     assert decision.explanation.endswith("; the guest was slowed by 40 %")
 
@@ -242,15 +274,26 @@ def test_throttling_goes_with_either_of_the_others(other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dirty_pages", "pages_per_s", "near"),
-    [(0, 0, True), (1, 0, False), (250, 10_000, True), (251, 10_000, False)],
+    ("pass_index", "pass_pages", "dirty_pages", "pages_per_s", "near"),
+    [
+        (1, 1000, 0, 0, True),
+        (1, 1000, 1, 0, False),
+        (1, 1000, 10, 10_000, True),  # tiny
+        (1, 1000, 11, 10_000, False),
+        (2, 400, 250, 10_000, True),  # passes do not make it less
+        (2, 400, 251, 10_000, False),  # more than half of what is allowed
+        (2, 500, 250, 10_000, False),
+        (10, 1000, 250, 10_000, True),  # the pass limit
+        (10, 1000, 251, 10_000, False),
+    ],
 )
-def test_the_switch_is_near_while_half_of_the_allowed_blackout_is_left(
-    dirty_pages: int, pages_per_s: int, near: bool
+def test_the_switch_is_near_if_no_pass_would_follow_and_half_of_the_allowed_blackout_is_left(
+    pass_index: int, pass_pages: int, dirty_pages: int, pages_per_s: int, near: bool
 ) -> None:
-    assert is_switch_near(dirty_pages, pages_per_s * PAGE_SIZE, POLICY) is near
+    rate = pages_per_s * PAGE_SIZE
+    assert is_switch_near(pass_index, pass_pages, dirty_pages, rate, POLICY) is near
 
 
 @pytest.mark.parametrize("help_", ["switch_at_minimum", "abort_over_blackout"])
 def test_where_the_moment_matters_the_switch_is_not_taken_for_near(help_: str) -> None:
-    assert not is_switch_near(0, 1e9, replace(POLICY, **{help_: True}))
+    assert not is_switch_near(1, 1000, 0, 1e9, replace(POLICY, **{help_: True}))
