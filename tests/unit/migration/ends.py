@@ -12,6 +12,7 @@ from ferry_agent.guest.memory import GuestMemory
 from ferry_agent.migration.ports import IncomingSlot, WireOf, unshaped
 from ferry_agent.migration.source import AwaitingOutcome, OutgoingMove
 from ferry_agent.migration.target import MigrationServicer
+from ferry_host.scale import UNSCALED, Scale
 from ferry_types.errors import FerryError, Refusal, not_found
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import BeginOutgoing, MigrationProgress, Route
@@ -159,7 +160,8 @@ class Ends:
     stop_target: Callable[[], Awaitable[None]]
     option: TransportOption = TransportOption.TCPIP
     wire_of: WireOf = unshaped
-    """Of the source."""
+    """Of the source, as is ``scale``."""
+    scale: Scale = UNSCALED
     channels: IdleChannels = field(default_factory=lambda: IdleChannels(4))
     awaiting: list[AwaitingOutcome] = field(default_factory=list)
 
@@ -194,6 +196,7 @@ class Ends:
             boot_id=boot_id,
             channels=self.channels,
             wire_of=self.wire_of,
+            scale=self.scale,
         )
         awaiting = await asyncio.wait_for(move.run(), DEADLINE_S)
         self.awaiting.append(awaiting)

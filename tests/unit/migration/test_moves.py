@@ -22,6 +22,8 @@ from ferry_agent.migration.page_order import PageOrder, as_they_stand, rising
 from ferry_agent.migration.ports import UnshapedWire
 from ferry_agent.migration.transports import direct
 from ferry_agent.migration.zero_search import GLANCE_PAGES, ZeroSearch
+from ferry_host import convergence
+from ferry_host.scale import Scale
 from ferry_types.limits import PAGE_SIZE
 from ferry_types.messages import MigrationProgress
 from ferry_types.migrations import TransportOption
@@ -97,6 +99,30 @@ async def test_the_hand_off_is_armed_once_most_pages_have_arrived_not_when_the_w
         await ends.target.device_state()
 
     assert arrived[0] > PAGES // 4
+
+
+async def test_whether_the_switch_is_near_is_judged_by_the_pass_under_way_in_emulated_units(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def is_near(pass_index: int, pass_pages: int, *_others: object) -> bool:
+        asked.append((pass_index, pass_pages))
+        return False
+
+    monkeypatch.setattr(convergence, "is_switch_near", is_near)
+    memory = random_memory(PAGES)
+    async with two_ends(memory) as ends:
+
+        def on_report(progress: MigrationProgress) -> None:
+            if progress.pass_index == 1:
+                guest_writes(memory, 1, 1)
+
+        ends.scale = Scale(4)
+        ends.source.on_report = on_report
+        await ends.move()
+        await ends.target.device_state()
+    assert set(asked) == {(1, 4 * PAGES), (2, 4)}
 
 
 @pytest.mark.parametrize(("rouse_s", "by_then"), [(0.0, ["begun", "done"]), (0.2, ["begun"])])
