@@ -1,9 +1,9 @@
 """When pre-copy ends: continue copying while the guest runs, pause it and switch over, or give up.
 
 The rules are Hyper-V's: nothing is dirty any more, or what is left is tiny, or the pass limit is reached. And
-what fits into the black-out that is allowed is copied in it once passes do not make it notably less: while
-they do, a pass takes no longer than the black-out that it spares. Three more, beyond Hyper-V, a user has to
-ask for:
+what fits into the black-out that is allowed is copied in it once passes do not halve it any more: while they
+do, all that follow take no more than twice the black-out that they spare. Three more, beyond Hyper-V, a user
+has to ask for:
 
 - *Throttle.* The guest is slowed after each pass that left more than half as much dirty as there was to
   send: by 20 %, then by 10 % more each time, by 99 % at most. These are the defaults of QEMU's auto-converge
@@ -182,7 +182,7 @@ def copy_time_s(pages: int, rate_bytes_per_s: float) -> float | None:
 
 
 def _pays(pass_index: int, pass_pages: int, dirty_pages: int, copy_s: float) -> bool:
-    """Whether one more pass leaves notably less than this one has, with so many pages dirty.
+    """Whether one more pass is likely to leave much less than this one has, with so many pages dirty.
 
     The first pass says nothing about that: it has all memory to send.
     """
