@@ -149,13 +149,10 @@ def is_switch_near(
 
 
 def next_throttle_percent(history: Sequence[PassFigures]) -> int:
-    """By how much to slow the guest after the last pass of ``history`` (at least one).
-
-    The first pass has all memory to send, and says nothing about whether passes get on.
-    """
+    """By how much to slow the guest after the last pass of ``history`` (at least one)."""
     last = history[-1]
     percent = last.throttle_percent
-    if last.index == 1 or last.dirty_pages_after <= UNPRODUCTIVE_SHARE * _pages_of(last):
+    if _gets_on(last.index, _pages_of(last), last.dirty_pages_after):
         return percent
     if percent == 0:
         return THROTTLE_INITIAL_PERCENT
@@ -182,12 +179,16 @@ def copy_time_s(pages: int, rate_bytes_per_s: float) -> float | None:
 
 
 def _pays(pass_index: int, pass_pages: int, dirty_pages: int, copy_s: float) -> bool:
-    """Whether one more pass is likely to leave much less than this one has, with so many pages dirty.
+    """Whether one more pass is likely to leave much less than this one has, with so many pages dirty."""
+    return copy_s > TINY_S and _gets_on(pass_index, pass_pages, dirty_pages)
 
-    The first pass says nothing about that: it has all memory to send.
+
+def _gets_on(pass_index: int, pass_pages: int, dirty_pages: int) -> bool:
+    """Whether a pass over ``pass_pages`` is not unproductive.
+
+    The first has all memory to send, and tells nothing about those that follow: it gets the benefit.
     """
-    gets_on = pass_index == 1 or dirty_pages <= UNPRODUCTIVE_SHARE * pass_pages
-    return copy_s > TINY_S and gets_on
+    return pass_index == 1 or dirty_pages <= UNPRODUCTIVE_SHARE * pass_pages
 
 
 def _minimum_reason(history: Sequence[PassFigures], dirty_pages: int, policy: Policy) -> str | None:
